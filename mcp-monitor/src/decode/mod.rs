@@ -1,0 +1,79 @@
+//! Link layer to TCP and UDP.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::types::{At, Scope};
+
+/// TCP flag bits as on the wire (low byte).
+pub mod flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset.
+    pub const RST: u8 = 0x04;
+    /// Push.
+    pub const PSH: u8 = 0x08;
+    /// The acknowledgement field counts.
+    pub const ACK: u8 = 0x10;
+}
+
+/// One TCP segment.
+#[derive(Clone, Debug)]
+pub struct TcpSegment {
+    /// When and which packet.
+    pub at: At,
+    /// Address space.
+    pub scope: Scope,
+    /// Sender.
+    pub src: SocketAddr,
+    /// Receiver.
+    pub dst: SocketAddr,
+    /// Sequence number of the first payload byte (of SYN itself where SYN is set).
+    pub seq: u32,
+    /// Acknowledgement number; meaningless without [`flags::ACK`].
+    pub ack: u32,
+    /// See [`flags`].
+    pub flags: u8,
+    /// Payload as captured.
+    pub payload: Bytes,
+    /// Payload length on the wire; more than `payload.len()` when the capture cut the packet.
+    pub wire_len: u32,
+    /// Socket cookie, live only.
+    pub cookie: Option<u64>,
+    /// Live only: the kernel skipped bytes of this direction on purpose before this segment (the flow
+    /// was set aside as not MCP). The stream starts anew here; what was skipped is not loss.
+    pub resumed: bool,
+}
+
+/// One UDP datagram.
+#[derive(Clone, Debug)]
+pub struct UdpDatagram {
+    /// When and which packet.
+    pub at: At,
+    /// Address space.
+    pub scope: Scope,
+    /// Sender.
+    pub src: SocketAddr,
+    /// Receiver.
+    pub dst: SocketAddr,
+    /// Payload as captured.
+    pub payload: Bytes,
+    /// Payload length on the wire.
+    pub wire_len: u32,
+    /// Socket cookie, live only.
+    pub cookie: Option<u64>,
+}
+
+/// What a packet turned out to be.
+#[derive(Clone, Debug)]
+pub enum Decoded {
+    /// A TCP segment.
+    Tcp(TcpSegment),
+    /// A UDP datagram.
+    Udp(UdpDatagram),
+    /// Neither, or a fragment kept until its datagram is whole.
+    Other,
+}

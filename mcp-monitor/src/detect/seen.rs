@@ -1,0 +1,137 @@
+//! What rules look at.
+
+use bytes::Bytes;
+
+use super::Drift;
+use crate::{
+    flow::{FlowEnd, FlowRef},
+    mcp::{
+        Document, Message,
+        context::{Connection, MessageContext, Target},
+    },
+    proto::{
+        dns,
+        http::{ExchangeId, RequestHead, ResponseHead},
+        sse::SseEvent,
+        tls::{ClientHello, ServerHello},
+    },
+    types::{Anomaly, At, Direction},
+};
+
+/// One event with everything known around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// When and in which packet.
+    pub at: At,
+    /// The flow; `None` for a tick.
+    pub flow: Option<&'a FlowRef>,
+    /// What is known of the connection; `None` for a tick.
+    pub connection: Option<&'a Connection>,
+    /// What.
+    pub kind: SeenKind<'a>,
+}
+
+/// Kinds of [`Seen`].
+#[derive(Clone, Copy, Debug)]
+pub enum SeenKind<'a> {
+    /// A verdict of the kernel program or its twin.
+    Drift(&'a Drift),
+    /// First packet of a flow.
+    Open,
+    /// Last word of a flow.
+    Close(&'a FlowEnd),
+    /// A DNS message.
+    Dns {
+        /// To or from the resolver.
+        direction: Direction,
+        /// Parsed.
+        message: &'a dns::Message,
+    },
+    /// A ClientHello.
+    ClientHello(&'a ClientHello),
+    /// A ServerHello.
+    ServerHello {
+        /// The answer.
+        hello: &'a ServerHello,
+        /// What it answers.
+        client: Option<&'a ClientHello>,
+    },
+    /// A certificate chain in the clear, leaf first, DER.
+    Certificates {
+        /// Who sent it.
+        direction: Direction,
+        /// The chain.
+        chain: &'a [Bytes],
+    },
+    /// A readable TLS alert.
+    TlsAlert {
+        /// Who sent it.
+        direction: Direction,
+        /// AlertDescription.
+        description: u8,
+    },
+    /// Nothing opens this flow's encryption.
+    Opaque,
+    /// An HTTP request head.
+    Request {
+        /// Which exchange.
+        exchange: ExchangeId,
+        /// The head.
+        head: &'a RequestHead,
+        /// Whom it addresses.
+        target: &'a Target,
+        /// It belongs to MCP: by its own marks, or because its path on that server is known to speak MCP.
+        mcp: bool,
+    },
+    /// The head of a final response.
+    Response {
+        /// Which exchange.
+        exchange: ExchangeId,
+        /// What it answers, if seen.
+        request: Option<&'a RequestHead>,
+        /// The head.
+        head: &'a ResponseHead,
+        /// Whom the request addressed.
+        target: &'a Target,
+        /// As for the request.
+        mcp: bool,
+    },
+    /// A small body that is not MCP.
+    Document {
+        /// The body.
+        document: &'a Document,
+        /// HTTP request of its exchange, if seen.
+        request: Option<&'a RequestHead>,
+        /// HTTP response of its exchange, if seen already.
+        response: Option<&'a ResponseHead>,
+        /// Whom the request addressed.
+        target: &'a Target,
+    },
+    /// The `endpoint` event of HTTP+SSE, and any later one.
+    SseEndpoint {
+        /// The event; its data is the URI.
+        event: &'a SseEvent,
+        /// 1 for the first of the stream.
+        ordinal: u32,
+        /// Whom the GET addressed.
+        target: &'a Target,
+    },
+    /// An MCP message.
+    Message {
+        /// The message.
+        message: &'a Message,
+        /// Everything around it.
+        context: MessageContext<'a>,
+    },
+    /// Something was wrong on the wire.
+    Anomaly(&'a Anomaly),
+    /// Capture time passed a whole second.
+    Tick,
+}
+
+/// Read-only state that rules share.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// The pins in force.
+    pub pins: &'a crate::config::pins::Pins,
+}

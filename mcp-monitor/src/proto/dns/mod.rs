@@ -1,0 +1,93 @@
+//! DNS messages (RFC 1035, 6891, 9460).
+
+use std::net::IpAddr;
+
+/// A domain name in presentation form: lower case, no trailing dot, bytes outside
+/// letters, digits, `-`, `_` and `*` escaped as `\DDD`. The root is the empty string.
+pub type Name = Box<str>;
+
+/// What an answer record says, as far as the rules need it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RecordData {
+    /// A or AAAA.
+    Address(IpAddr),
+    /// CNAME target.
+    Cname(Name),
+    /// NS target.
+    Ns(Name),
+    /// SOA: primary server, serial.
+    Soa {
+        /// MNAME.
+        primary: Name,
+        /// SERIAL.
+        serial: u32,
+    },
+    /// SVCB or HTTPS (RFC 9460).
+    Svcb {
+        /// SvcPriority; 0 is alias mode.
+        priority: u16,
+        /// TargetName; empty means the owner.
+        target: Name,
+        /// `alpn` protocol ids.
+        alpn: Vec<Box<str>>,
+        /// `ech` is present.
+        ech: bool,
+        /// `port`.
+        port: Option<u16>,
+    },
+    /// Any other type; its length.
+    Other(u16),
+}
+
+/// One resource record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Owner.
+    pub name: Name,
+    /// TYPE.
+    pub rtype: u16,
+    /// CLASS.
+    pub class: u16,
+    /// Seconds.
+    pub ttl: u32,
+    /// RDATA.
+    pub data: RecordData,
+}
+
+/// One question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Question {
+    /// Name asked for.
+    pub name: Name,
+    /// QTYPE.
+    pub qtype: u16,
+    /// QCLASS.
+    pub qclass: u16,
+}
+
+/// One parsed message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Transaction id.
+    pub id: u16,
+    /// QR bit.
+    pub response: bool,
+    /// OPCODE.
+    pub opcode: u8,
+    /// AA bit.
+    pub authoritative: bool,
+    /// TC bit.
+    pub truncated: bool,
+    /// RCODE, extended by EDNS where present.
+    pub rcode: u16,
+    /// Question section.
+    pub questions: Vec<Question>,
+    /// Answer section.
+    pub answers: Vec<Record>,
+    /// Authority section.
+    pub authorities: Vec<Record>,
+    /// Additional section without OPT.
+    pub additionals: Vec<Record>,
+    /// An OPT record was present.
+    pub edns: bool,
+}

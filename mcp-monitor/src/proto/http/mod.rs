@@ -1,0 +1,206 @@
+//! HTTP as HTTP/1 and HTTP/2 have it in common: heads, exchanges, bodies as streams.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::types::{Anomaly, At, Direction, PacketId};
+
+/// Header fields in wire order. Names compare without case (RFC 9110 section 5.1).
+#[derive(Clone, Default, Debug)]
+pub struct Headers(pub Vec<(Bytes, Bytes)>);
+
+impl Headers {
+    /// First value of `name`, surrounding white space removed.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, v)| v.trim_ascii())
+    }
+
+    /// First value as text, if it is UTF-8.
+    pub fn get_str(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(|v| std::str::from_utf8(v).ok())
+    }
+
+    /// Every value of `name`.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.0
+            .iter()
+            .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, v)| v.trim_ascii())
+    }
+
+    /// Every field.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(n, v)| (n.as_ref(), v.trim_ascii()))
+    }
+
+    /// The media type of `Content-Type`, lower case, without parameters.
+    pub fn media_type(&self) -> Option<String> {
+        let value = self.get_str("content-type")?;
+        let essence = value.split(';').next().unwrap_or_default();
+        Some(essence.trim().to_ascii_lowercase())
+    }
+}
+
+/// HTTP version of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+}
+
+/// The head of a request.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// Method as sent.
+    pub method: Bytes,
+    /// Request target as sent (origin, absolute, authority or asterisk form; `:path` in HTTP/2).
+    pub target: Bytes,
+    /// Version.
+    pub version: Version,
+    /// `:scheme` where HTTP/2 or the absolute form gives it.
+    pub scheme: Option<Bytes>,
+    /// Host and port the client names: `Host`, `:authority` or the absolute form.
+    pub authority: Option<Bytes>,
+    /// Fields.
+    pub headers: Headers,
+    /// Packet in which the head began.
+    pub first: PacketId,
+    /// When the head was complete.
+    pub at: At,
+}
+
+impl RequestHead {
+    /// Path without query; `/` for the authority and asterisk forms.
+    pub fn path(&self) -> &[u8] {
+        let target = self.origin_form();
+        match memchr::memchr2(b'?', b'#', target) {
+            Some(end) => target.get(..end).unwrap_or(target),
+            None => target,
+        }
+    }
+
+    /// Query without `?`, if there is one.
+    pub fn query(&self) -> Option<&[u8]> {
+        let target = self.origin_form();
+        let start = memchr::memchr(b'?', target)?.checked_add(1)?;
+        target.get(start..)
+    }
+
+    fn origin_form(&self) -> &[u8] {
+        if self.target.starts_with(b"/") {
+            return &self.target;
+        }
+        // Absolute form: the path begins at the first slash after the authority.
+        let rest = memchr::memmem::find(&self.target, b"://")
+            .and_then(|scheme_end| self.target.get(scheme_end.checked_add(3)?..))
+            .unwrap_or_default();
+        memchr::memchr2(b'/', b'?', rest)
+            .and_then(|slash| rest.get(slash..))
+            .unwrap_or(b"/")
+    }
+}
+
+/// The head of a final response (never 1xx, except 101).
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    /// Status code.
+    pub status: u16,
+    /// Version.
+    pub version: Version,
+    /// Fields.
+    pub headers: Headers,
+    /// Packet in which the head began.
+    pub first: PacketId,
+    /// When the head was complete.
+    pub at: At,
+}
+
+/// Which exchange of a connection: the n-th request in HTTP/1, the stream in HTTP/2.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ExchangeId(pub u64);
+
+/// What an HTTP parser says, in order of the wire within each direction of an exchange.
+#[derive(Clone, Debug)]
+pub enum HttpEvent {
+    /// A request head is complete.
+    Request {
+        /// Which exchange.
+        exchange: ExchangeId,
+        /// The head.
+        head: Arc<RequestHead>,
+    },
+    /// A final response head is complete.
+    Response {
+        /// Which exchange; a response without request gets an id of its own.
+        exchange: ExchangeId,
+        /// The head.
+        head: Arc<ResponseHead>,
+    },
+    /// Bytes of a body, transfer coding removed, content coding not.
+    Body {
+        /// Which exchange.
+        exchange: ExchangeId,
+        /// Of the request or of the response.
+        direction: Direction,
+        /// The bytes.
+        data: Bytes,
+        /// When.
+        at: At,
+    },
+    /// Bytes of a body are missing here.
+    BodyGap {
+        /// Which exchange.
+        exchange: ExchangeId,
+        /// Of the request or of the response.
+        direction: Direction,
+        /// How many; `None` if it cannot be known.
+        bytes: Option<u64>,
+        /// When it was given up.
+        at: At,
+    },
+    /// A message ended.
+    End {
+        /// Which exchange.
+        exchange: ExchangeId,
+        /// The request or the response.
+        direction: Direction,
+        /// False when it was cut short (reset, end of input, loss).
+        complete: bool,
+        /// When.
+        at: At,
+    },
+    /// After a 101 or a 2xx to CONNECT, the rest of the connection is another protocol.
+    /// From here on the parser passes bytes on as [`HttpEvent::Tunnel`].
+    Upgraded {
+        /// Which exchange.
+        exchange: ExchangeId,
+        /// Value of `Upgrade`, lower case; `connect` for CONNECT.
+        protocol: String,
+        /// When.
+        at: At,
+    },
+    /// Bytes after [`HttpEvent::Upgraded`].
+    Tunnel {
+        /// Which way.
+        direction: Direction,
+        /// The bytes.
+        data: Bytes,
+        /// When.
+        at: At,
+    },
+    /// Something was wrong.
+    Anomaly {
+        /// What.
+        anomaly: Anomaly,
+        /// When.
+        at: At,
+    },
+}

@@ -1,0 +1,18 @@
+//! Protocols over flows: one folder each, with the same set of files.
+
+pub mod dns;
+pub mod http;
+pub mod http1;
+pub mod sse;
+pub mod tls;
+
+/// What a protocol says of the first bytes of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Probe {
+    /// It is this protocol.
+    Certain,
+    /// More bytes are needed.
+    Unsure,
+    /// It is not.
+    NotForUs,
+}

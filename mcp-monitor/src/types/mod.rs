@@ -1,0 +1,11 @@
+//! The vocabulary that every layer shares: time, packet identity, direction, anomalies.
+//!
+//! Nothing here knows a protocol or holds state.
+
+mod anomaly;
+mod packet;
+mod time;
+
+pub use anomaly::{Anomaly, AnomalyKind};
+pub use packet::{At, Direction, PacketId, Plaintext, Scope, Transport};
+pub use time::Timestamp;
