@@ -195,6 +195,11 @@ impl Tracker {
         &self.sessions
     }
 
+    /// Names forgotten because the table was full.
+    pub fn names_forgotten(&self) -> u64 {
+        self.names.evicted()
+    }
+
     /// Counts so far.
     pub fn counters(&self) -> &McpCounters {
         &self.counters

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    alert::{Alert, FlowView, session_fingerprint},
+    alert::{Alert, Flow, session_fingerprint},
     detect::{canonical, credentials},
     flow::{DirectionStats, FlowEnd},
     mcp::{
@@ -48,7 +48,7 @@ pub struct MessageRecord {
     schema: &'static str,
     time: Timestamp,
     direction: Direction,
-    flow: FlowView,
+    flow: Flow,
     endpoint: Option<usize>,
     server: String,
     /// Fingerprint of the session id.
@@ -87,7 +87,7 @@ impl MessageRecord {
             schema: "mcp-monitor.message/1",
             time: message.at.time,
             direction: message.direction,
-            flow: FlowView::new(&event.flow, connection),
+            flow: Flow::new(&event.flow, Some(connection)),
             endpoint: target.endpoint,
             server: target.origin.to_string(),
             session: session.id.as_deref().map(session_fingerprint),
@@ -142,7 +142,7 @@ pub struct FlowRecord {
     schema: &'static str,
     time: Timestamp,
     start: Timestamp,
-    flow: FlowView,
+    flow: Flow,
     endpoint: Option<usize>,
     mcp: bool,
     from_start: bool,
@@ -182,7 +182,7 @@ impl FlowRecord {
             schema: "mcp-monitor.flow/1",
             time: end.last,
             start: info.start.time,
-            flow: FlowView::new(&event.flow, connection),
+            flow: Flow::new(&event.flow, Some(connection)),
             endpoint: connection.endpoint,
             mcp: connection.mcp,
             from_start: info.from_start,

@@ -4,6 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
+use super::{correlator::Correlator, shard::Shard};
+use crate::decode::Decoder;
+#[cfg(feature = "live")]
+use crate::source::live::KernelCounters;
+
 /// One JSON object; the keys are part of the contract.
 #[derive(Clone, Default, Debug, Serialize)]
 pub struct Summary {
@@ -34,8 +39,9 @@ pub struct Summary {
     /// What was let go, by table or limit. Zero everywhere means nothing was.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Counters of the kernel program; live only.
+    #[cfg(feature = "live")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kernel: Option<BTreeMap<&'static str, u64>>,
+    pub kernel: Option<KernelCounters>,
     /// Wall time of the run.
     pub seconds: f64,
 }
@@ -121,4 +127,66 @@ pub struct Mcp {
     pub unmatched: u64,
     /// Requests and notifications by method.
     pub methods: BTreeMap<Arc<str>, u64>,
+}
+
+impl Summary {
+    /// Adds up what the parts of the engine counted.
+    pub fn collect<'a>(
+        decoder: &Decoder,
+        shards: impl Iterator<Item = &'a Shard>,
+        correlator: &Correlator,
+    ) -> Self {
+        let mut s = Self::default();
+        let add = |to: &mut u64, n: u64| *to = to.saturating_add(n);
+        let mut drop = BTreeMap::new();
+        let mut dropped = |key: &'static str, n: u64| {
+            let count: &mut u64 = drop.entry(key).or_default();
+            *count = count.saturating_add(n);
+        };
+        for shard in shards {
+            let f = shard.flow_counters();
+            add(&mut s.flows.tcp, f.flows_tcp);
+            add(&mut s.flows.udp, f.flows_udp);
+            add(&mut s.tcp.segments, f.segments);
+            add(&mut s.tcp.retransmitted, f.retransmitted);
+            add(&mut s.tcp.reordered, f.reordered);
+            add(&mut s.tcp.gaps, f.gaps);
+            add(&mut s.tcp.lost_bytes, f.lost_bytes);
+            dropped("flows_evicted", f.evictions);
+            dropped("segments_over_limit", f.pending_dropped);
+            dropped("streams_over_limit", f.pending_evicted);
+            dropped("anomalies_over_limit", f.anomalies_suppressed);
+            let a = shard.application_counters();
+            add(&mut s.dns.queries, a.dns_queries);
+            add(&mut s.dns.responses, a.dns_responses);
+            add(&mut s.dns.nxdomain, a.dns_nxdomain);
+            add(&mut s.tls.client_hellos, a.client_hellos);
+            add(&mut s.tls.server_hellos, a.server_hellos);
+            add(&mut s.http.requests, a.conversation.http_requests);
+            add(&mut s.http.responses, a.conversation.http_responses);
+            add(&mut s.sse.streams, a.conversation.sse_streams);
+            add(&mut s.sse.events, a.conversation.sse_events);
+        }
+        let d = decoder.counters();
+        dropped("fragments_lost", d.fragments_lost);
+        dropped("anomalies_over_limit", d.anomalies_dropped);
+        let tracker = correlator.tracker();
+        let m = tracker.counters();
+        s.mcp = Mcp {
+            requests: m.requests,
+            responses: m.responses,
+            notifications: m.notifications,
+            errors: m.errors,
+            sessions: tracker.sessions().started(),
+            unmatched: m.unmatched,
+            methods: m.methods.clone(),
+        };
+        dropped("sessions_forgotten", tracker.sessions().forgotten_sessions());
+        dropped("requests_forgotten", tracker.sessions().forgotten_requests());
+        dropped("names_forgotten", tracker.names_forgotten());
+        s.dropped = drop;
+        s.anomalies = correlator.anomalies().iter().map(|(kind, n)| (kind.slug(), *n)).collect();
+        s.alerts = correlator.alert_counts().clone();
+        s
+    }
 }
