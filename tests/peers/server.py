@@ -1,5 +1,6 @@
 """A real MCP server (Python SDK). usage: python server.py '{"host": "...", "port": 8080, ...}'
 
+  host           "" for all addresses, of both families
   transport      "streamable" (default, path /mcp) or "sse" (path /sse)
   json_response  answer with application/json instead of an event stream
   name, version  the server's identity
@@ -13,7 +14,7 @@ import sys
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 
-OPTIONS = {"host": "127.0.0.1", "port": 8080, "transport": "streamable", "json_response": False}
+OPTIONS = {"host": "", "port": 8080, "transport": "streamable", "json_response": False}
 OPTIONS |= {"name": "market-data", "version": "4.2.0"}
 OPTIONS |= json.loads(sys.argv[1])
 

@@ -21,6 +21,21 @@ pub fn mount_point() -> Result<PathBuf> {
         .context("cgroup2 is not mounted")
 }
 
+/// Removes cgroups of earlier runs whose process is gone.
+pub fn remove_stale() -> Result<()> {
+    for entry in fs::read_dir(mount_point()?)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name
+            .strip_prefix("mcpmon-")
+            .and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+    Ok(())
+}
+
 /// A cgroup of its own; removed when dropped, after the programs in it have ended.
 #[derive(Debug)]
 pub struct Cgroup {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::binary;
 use crate::process::Process;
+use crate::undo::TempDir;
 
 /// How long the monitor may take to attach, and to drain at its end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,7 +29,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Monitor {
     process: Process,
-    dir: tempfile::TempDir,
+    dir: TempDir,
 }
 
 /// What a live run left behind.
@@ -52,13 +53,13 @@ impl Watched {
 impl Monitor {
     /// Starts the monitor and returns once it watches.
     pub fn start(options: &Options) -> Result<Self> {
-        Self::start_with(options, |_| {})
+        Self::start_at(&binary::locate()?, options, |_| {})
     }
 
-    /// As [`Self::start`]; `each` sees every line of standard output as it comes.
-    pub fn start_with(options: &Options, each: fn(&str)) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let mut command = Command::new(binary::locate()?);
+    /// As [`Self::start`], of this binary; `each` sees every line of standard output as it comes.
+    pub fn start_at(binary: &Path, options: &Options, each: fn(&str)) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let mut command = Command::new(binary);
         command.arg("run").env_remove("RUST_LOG");
         command.arg("--summary").arg(summary(dir.path()));
         command.args(["--format", if options.text { "text" } else { "json" }]);
@@ -83,6 +84,11 @@ impl Monitor {
     /// Lines of standard output so far, and a way to wait for one.
     pub fn stdout(&self) -> &crate::process::Lines {
         &self.process.stdout
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Ends the monitor (SIGTERM) after it drained.

@@ -107,7 +107,7 @@ impl Server {
             }
             Self::PythonJson => {
                 command = host.command(dir().join("venv/bin/python"));
-                let base = json!({"host": "::", "port": port, "json_response": true});
+                let base = json!({"port": port, "json_response": true});
                 command.arg("server.py").arg(merge(base, options).to_string());
             }
             Self::Script(file) => {

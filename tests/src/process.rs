@@ -36,14 +36,17 @@ impl Lines {
     /// Waits until a line satisfies the test; `None` after the time limit or when the
     /// child's output ended without one.
     pub fn wait_for(&self, limit: Duration, test: impl Fn(&str) -> bool) -> Option<String> {
+        self.wait_for_nth(limit, 1, test)
+    }
+
+    /// As [`Self::wait_for`], for the n-th such line, from 1.
+    pub fn wait_for_nth(&self, limit: Duration, n: usize, test: impl Fn(&str) -> bool) -> Option<String> {
         let deadline = Instant::now() + limit;
         let mut state = self.lock();
-        let mut seen = 0;
         loop {
-            if let Some(line) = state.lines[seen..].iter().find(|line| test(line)) {
+            if let Some(line) = state.lines.iter().filter(|line| test(line)).nth(n - 1) {
                 return Some(line.clone());
             }
-            seen = state.lines.len();
             let left = deadline.saturating_duration_since(Instant::now());
             if state.ended || left.is_zero() {
                 return None;

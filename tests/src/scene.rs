@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::dns::DnsServer;
 use crate::netns::{self, Ends, Namespace};
 use crate::process::Process;
@@ -95,6 +95,7 @@ impl Scene {
     /// Builds the stage; [`NAME`] is at the approved server.
     pub fn new() -> Result<Self> {
         netns::remove_stale()?;
+        cgroup::remove_stale()?;
         let router = Namespace::new("router")?;
         netns::forward(&router)?;
         let mut hosts = Vec::new();

@@ -5,6 +5,7 @@
 //! After a SIGKILL nothing can run: names carry the process id, so that the next run removes
 //! what a dead one left ([`crate::netns::remove_stale`]).
 
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -37,9 +38,38 @@ impl Drop for Undo {
                 .position(|(id, _)| *id == self.0)
                 .map(|at| actions.remove(at).1)
         };
-        if let Some(action) = action {
-            action();
+        match action {
+            Some(action) => action(),
+            // The signal's thread has taken it and is at it; it ends the process when it is
+            // done, and a thread that went on could end the process before.
+            None => loop {
+                std::thread::park();
+            },
         }
+    }
+}
+
+/// A folder that is removed on drop, and on a signal too.
+#[derive(Debug)]
+pub struct TempDir {
+    path: PathBuf,
+    _undo: Undo,
+}
+
+impl TempDir {
+    /// Makes the folder.
+    pub fn new() -> std::io::Result<Self> {
+        let path = tempfile::Builder::new().prefix("mcpmon-").tempdir()?.keep();
+        let removed = path.clone();
+        let undo = register(move || {
+            let _ = std::fs::remove_dir_all(removed);
+        });
+        Ok(Self { path, _undo: undo })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 

@@ -2,8 +2,10 @@
 //! Each calls what it needs first, so that any of them works on a machine that has only
 //! rustup and a C compiler.
 
+mod bench;
 mod bpf;
 mod build;
+mod demo;
 mod fuzz;
 mod setup;
 mod sh;
@@ -33,6 +35,10 @@ enum Task {
     Test(test::Args),
     /// Check the layers, file lengths, rule pages and forbidden words
     Tidy,
+    /// Watch a real MCP session while its server is swapped for another
+    Demo(demo::Args),
+    /// Measure what the monitor costs
+    Bench(bench::Args),
     /// Run the fuzz targets
     Fuzz(fuzz::Args),
 }
@@ -43,6 +49,8 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Demo(args) => demo::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
     };
     match result {

@@ -49,6 +49,10 @@ const TOOLS: &[Tool] = &[
         package: "python3",
     },
     Tool {
+        program: "ethtool",
+        package: "ethtool",
+    },
+    Tool {
         program: "iperf3",
         package: "iperf3",
     },
