@@ -1,6 +1,7 @@
 //! Protocols over flows: one folder each, with the same set of files.
 
 mod detector;
+pub mod coding;
 pub mod dns;
 pub mod http;
 pub mod http1;
