@@ -2,6 +2,10 @@
 //!
 //! The only layer that knows. Everything below sees [`Packet`]s or decoded segments.
 
+#[cfg(feature = "live")]
+pub mod live;
+pub mod verdict;
+
 use bytes::Bytes;
 
 use crate::types::{PacketId, Timestamp};
