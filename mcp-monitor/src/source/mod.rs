@@ -12,10 +12,12 @@ mod pcapng;
 
 #[cfg(test)]
 mod tests;
-
 pub use error::CaptureError;
 pub use file::{CaptureCounters, CaptureReader, Comment, MAX_COMMENTS, MAX_PACKET, MAX_SECRETS, Secrets};
 pub use merge::Merged;
+#[cfg(feature = "live")]
+pub mod live;
+pub mod verdict;
 
 use bytes::Bytes;
 
