@@ -10,7 +10,7 @@ use std::{
 use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
-use super::record::{Alert, Evidence, Mcp, ProcessRef, Taxonomy, flow_record, hex_prefix};
+use super::record::{Alert, Evidence, Flow, Mcp, ProcessRef, Taxonomy, hex_prefix};
 use crate::{
     config::pins::Pins,
     detect::{Finding, Seen, catalogue},
@@ -151,7 +151,7 @@ impl Alerter {
             .and_then(|s| s.severity)
             .or(finding.severity)
             .unwrap_or(meta.severity);
-        let flow = flow_record(seen);
+        let flow = seen.flow.map(|flow| Flow::new(flow, seen.connection));
         let key = Key {
             rule: meta.id,
             endpoint: finding.endpoint,

@@ -3,6 +3,7 @@
 //! Every key but an endpoint's `name` and `url` is optional: what is not pinned is not
 //! checked against a pin.
 
+mod endpoint_match;
 mod host;
 mod lookup;
 mod parse;
