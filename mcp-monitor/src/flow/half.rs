@@ -57,6 +57,8 @@ pub(super) enum Kind {
     Old,
     /// Ahead of its turn.
     Early,
+    /// No payload, but it tells of bytes before it that did not come.
+    Claim,
     /// A keep-alive probe.
     KeepAlive,
     /// Cannot belong to the stream.
@@ -262,6 +264,7 @@ impl Half {
         // Behind a FIN the sender counts one more.
         if start > self.next && start <= self.next.saturating_add(MAX_WINDOW) && self.fin.is_none() {
             self.claimed = self.claimed.max(start);
+            return Kind::Claim;
         }
         Kind::Bare
     }
@@ -499,7 +502,8 @@ impl Half {
 
     /// Where the hole after the last byte ends, if there is one.
     fn hole_end(&self) -> Option<u64> {
-        let claimed = (self.claimed > self.next && self.acked >= self.claimed).then_some(self.claimed);
+        let claimed = (!self.finished && self.claimed > self.next && self.acked >= self.claimed)
+            .then_some(self.claimed);
         let fin = self.fin.filter(|fin| *fin > self.next);
         [self.pending.first(), claimed, fin].into_iter().flatten().min()
     }
@@ -532,7 +536,12 @@ impl Half {
         } else {
             end
         };
-        self.lose(at, end, out);
+        if self.claimed == end && self.pending.is_empty() && end == self.next.saturating_add(1) {
+            // One place in the sequence and nothing behind it: the FIN, rather than a byte.
+            self.fin = Some(self.next);
+        } else {
+            self.lose(at, end, out);
+        }
         self.drain(at, limits, memory, out);
         self.check_fin(at, out);
     }

@@ -90,6 +90,10 @@ pub fn shard_of(src: &SocketAddr, dst: &SocketAddr, scope: Scope, n: usize) -> u
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic, and plain sums are easier to read"
+)]
 mod tests {
     use super::*;
 

@@ -19,6 +19,10 @@ mod table;
 mod tcp;
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic, and plain sums are easier to read"
+)]
 mod tests;
 
 pub use counters::FlowCounters;

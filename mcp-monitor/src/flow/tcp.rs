@@ -352,13 +352,8 @@ impl<A> FlowTable<A> {
 
     fn reset(&mut self, slot: u32, side: Side, segment: &TcpSegment) {
         let Some(entry) = self.entry(slot) else { return };
-        let (sender, receiver) = pair(&mut entry.halves, side);
-        // An answer to a SYN (RFC 9293, 3.10.7.3) has no place of its own but acknowledges the SYN.
-        let refused = segment.flags & flags::ACK != 0
-            && !sender.carried()
-            && receiver.known()
-            && segment.ack == receiver.next_seq();
-        if !refused && !sender.believes_reset(segment.seq) {
+        let (sender, _) = pair(&mut entry.halves, side);
+        if !sender.believes_reset(segment.seq) {
             bump(&mut self.counters.out_of_window);
             return;
         }

@@ -268,7 +268,7 @@ fn a_full_table_evicts_the_least_recently_seen() {
         max_flows: 3,
         ..FlowLimits::default()
     });
-    let mut from = |b: &mut Bench, port: u16| {
+    let from = |b: &mut Bench, port: u16| {
         let mut s = b.make('>', ACK, 1, 1, b"x");
         s.src.set_port(port);
         b.millis += 2_000;
