@@ -1,5 +1,6 @@
 //! Protocols over flows: one folder each, with the same set of files.
 
+pub mod coding;
 mod detector;
 pub mod dns;
 pub mod http;
