@@ -5,6 +5,7 @@ mod detector;
 pub mod dns;
 pub mod http;
 pub mod http1;
+pub mod http2;
 mod reader;
 pub mod sse;
 pub mod tls;
