@@ -9,6 +9,7 @@ pub mod http2;
 mod reader;
 pub mod sse;
 pub mod tls;
+pub mod websocket;
 
 pub use detector::{Detected, Detector, Held, Protocol};
 
