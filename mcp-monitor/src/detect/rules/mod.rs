@@ -7,10 +7,25 @@ mod origin;
 mod pages;
 mod secrets;
 
+mod cp_02_undeclared_request;
+mod cr_01_cleartext_credential;
+mod cr_02_credential_in_url;
+mod cr_03_audience_mismatch;
+mod cr_04_token_issuer_mismatch;
+mod cr_05_credential_reuse;
+mod cr_06_secret_in_arguments;
+mod cr_07_secret_in_result;
+mod cr_08_elicited_secret;
+mod cr_09_secret_parameter_header;
+mod cr_10_weak_token;
+mod cr_12_canary;
 mod dg_01_https_to_http;
 mod dg_02_old_tls;
 mod dg_03_tls_downgrade_sentinel;
 mod dg_04_tls_fallback;
+mod dg_06_protocol_version_lowered;
+mod dg_08_transport_lowered;
+mod dg_09_version_header;
 mod dns_01_dns_answer_drift;
 mod dns_02_cname_drift;
 mod dns_03_resolver_changed;
@@ -20,9 +35,20 @@ mod dst_01_unpinned_server;
 mod dst_02_address_drift;
 mod dst_05_pinned_remote_now_local;
 mod dst_06_url_changed;
+mod op_06_blind_spot;
+mod pv_08_stream_evasion;
 mod red_01_cross_origin_redirect;
 mod red_02_redirect_replays_secret;
 mod red_03_foreign_sse_endpoint;
+mod ss_03_session_fixation;
+mod ss_04_session_to_other_origin;
+mod td_01_tool_changed;
+mod td_03_tool_set_changed;
+mod td_05_annotation_flip;
+mod td_06_hidden_unicode;
+mod td_07_instruction_in_description;
+mod td_09_server_identity_changed;
+mod td_11_unlisted_tool;
 use super::rule::Rule;
 pub use pages::{page, pages};
 
@@ -60,5 +86,31 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::<dg_02_old_tls::OldTls>::default(),
         Box::<dg_03_tls_downgrade_sentinel::TlsDowngradeSentinel>::default(),
         Box::<dg_04_tls_fallback::TlsFallback>::default(),
+        Box::<dg_06_protocol_version_lowered::ProtocolVersionLowered>::default(),
+        Box::<dg_08_transport_lowered::TransportLowered>::default(),
+        Box::<dg_09_version_header::VersionHeader>::default(),
+        Box::<cr_01_cleartext_credential::CleartextCredential>::default(),
+        Box::<cr_02_credential_in_url::CredentialInUrl>::default(),
+        Box::<cr_03_audience_mismatch::AudienceMismatch>::default(),
+        Box::<cr_04_token_issuer_mismatch::TokenIssuerMismatch>::default(),
+        Box::<cr_05_credential_reuse::CredentialReuse>::default(),
+        Box::<cr_06_secret_in_arguments::SecretInArguments>::default(),
+        Box::<cr_07_secret_in_result::SecretInResult>::default(),
+        Box::<cr_08_elicited_secret::ElicitedSecret>::default(),
+        Box::<cr_09_secret_parameter_header::SecretParameterHeader>::default(),
+        Box::<cr_10_weak_token::WeakToken>::default(),
+        Box::<cr_12_canary::CanaryValue>::default(),
+        Box::<td_01_tool_changed::ToolChanged>::default(),
+        Box::<td_03_tool_set_changed::ToolSetChanged>::default(),
+        Box::<td_05_annotation_flip::AnnotationFlip>::default(),
+        Box::<td_06_hidden_unicode::HiddenUnicode>::default(),
+        Box::<td_07_instruction_in_description::InstructionInDescription>::default(),
+        Box::<td_09_server_identity_changed::ServerIdentityChanged>::default(),
+        Box::<td_11_unlisted_tool::UnlistedTool>::default(),
+        Box::<cp_02_undeclared_request::UndeclaredRequest>::default(),
+        Box::<ss_03_session_fixation::SessionFixation>::default(),
+        Box::<ss_04_session_to_other_origin::SessionToOtherOrigin>::default(),
+        Box::<pv_08_stream_evasion::StreamEvasion>::default(),
+        Box::<op_06_blind_spot::BlindSpot>::default(),
     ]
 }
