@@ -31,10 +31,13 @@ const META: Meta = Meta {
     },
 };
 
+/// `readOnlyHint` and `destructiveHint`, as far as said.
+type Hints = (Option<bool>, Option<bool>);
+
 /// The latest hints of each tool.
 #[derive(Default)]
 pub(super) struct AnnotationFlip {
-    hints: Bounded<(Audience, Arc<str>), (Option<bool>, Option<bool>)>,
+    hints: Bounded<(Audience, Arc<str>), Hints>,
 }
 
 impl Rule for AnnotationFlip {
