@@ -175,8 +175,15 @@ impl Alerter {
             let alert = &mut open.alert;
             alert.count = alert.count.saturating_add(1);
             alert.last_seen = alert.last_seen.max(now);
-            alert.severity = alert.severity.max(severity);
             add_packets(&mut alert.evidence.packets, packets, self.options.max_packets);
+            if severity > alert.severity {
+                alert.severity = severity;
+                // Someone may have to be woken: that does not wait for the window.
+                if self.options.mode == Mode::Immediate {
+                    open.told = alert.count;
+                    self.ready.push_back(alert.clone());
+                }
+            }
             return;
         }
         let mut evidence = Evidence {

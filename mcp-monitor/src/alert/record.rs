@@ -113,6 +113,8 @@ pub struct ProcessRef {
     pub exe: Option<String>,
     /// Container.
     pub container_id: Option<String>,
+    /// cgroup v2 path.
+    pub cgroup: Option<String>,
 }
 
 /// A pod.
@@ -238,6 +240,7 @@ impl ProcessRef {
             comm: process.comm.to_string(),
             exe: process.exe.as_deref().map(str::to_owned),
             container_id: process.container_id.as_deref().map(str::to_owned),
+            cgroup: process.cgroup.as_deref().map(str::to_owned),
         })
     }
 }
