@@ -1,1 +1,11 @@
-//! baseline
+//! What was learned of each server, so that a change can be seen without a pin.
+//!
+//! In memory only; every table is bounded.
+
+mod bounded;
+mod principal;
+mod tools;
+
+pub use bounded::{Bounded, DEFAULT_CAP, Once};
+pub use principal::{Principal, of_request as principal_of_request};
+pub use tools::{Tool, ToolList, ToolLists, tool_hash};

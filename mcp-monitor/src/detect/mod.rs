@@ -4,11 +4,19 @@
 //! what state it needs (bounded), and says [`Finding`]s.
 
 pub mod canonical;
+pub mod catalogue;
 pub mod credentials;
 pub mod drift;
+mod engine;
 pub mod finding;
+pub mod rule;
+pub mod rules;
 pub mod seen;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod text;
 
 pub use drift::{Drift, DriftKind};
+pub use engine::Detector;
 pub use finding::{Finding, Severity};
 pub use seen::{Seen, SeenKind, World};

@@ -1,10 +1,15 @@
 //! Protocols over flows: one folder each, with the same set of files.
 
+mod detector;
+pub mod coding;
 pub mod dns;
 pub mod http;
 pub mod http1;
+mod reader;
 pub mod sse;
 pub mod tls;
+
+pub use detector::{Detected, Detector, Held, Protocol};
 
 /// What a protocol says of the first bytes of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
