@@ -77,9 +77,9 @@ enum Sink {
     /// Not looked at.
     Ignore,
     /// Collected whole.
-    Whole { decoder: coding::Decoder, collected: Collected, media_type: Box<str> },
+    Whole { decoder: Option<coding::Decoder>, collected: Collected, media_type: Box<str> },
     /// Decoded as it comes.
-    Events { decoder: coding::Decoder, sse: sse::Decoder, first: Option<PacketId>, endpoints: u32 },
+    Events { decoder: Option<coding::Decoder>, sse: sse::Decoder, first: Option<PacketId>, endpoints: u32 },
 }
 
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Conversation {
             HttpEvent::BodyGap { exchange, direction, .. } => {
                 if let Some(sink) = self.sink(exchange, direction) {
                     match sink {
-                        Sink::Events { decoder, sse, .. } if decoder.is_identity() => sse.gap(),
+                        Sink::Events { decoder, sse, .. } if decoder.is_none() => sse.gap(),
                         other => *other = Sink::Ignore,
                     }
                 }
@@ -149,6 +149,21 @@ impl Conversation {
             }
             HttpEvent::Anomaly { anomaly, at } => out.push((at, FlowEventKind::Anomaly(anomaly))),
             HttpEvent::Upgraded { .. } | HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } => {}
+        }
+    }
+
+    /// Takes one WebSocket message of the exchange that was upgraded.
+    pub fn websocket(
+        &mut self,
+        exchange: ExchangeId,
+        direction: Direction,
+        data: &Bytes,
+        at: At,
+        counters: &mut ConversationCounters,
+        out: &mut Output,
+    ) {
+        if memchr::memmem::find(data, b"\"jsonrpc\"").is_some() {
+            self.json(exchange, direction, data, Carrier::Websocket, at.packet, at, counters, out);
         }
     }
 
@@ -252,9 +267,9 @@ impl Conversation {
         }
     }
 
-    /// `None` (and an anomaly) where the content coding is unknown.
-    fn decoder(&self, headers: &Headers, at: At, out: &mut Output) -> Option<coding::Decoder> {
-        match coding::Decoder::for_headers(headers, self.limits.coding) {
+    /// `None` (and an anomaly) where the content coding is unknown; `Some(None)` where there is none.
+    fn decoder(&self, headers: &Headers, at: At, out: &mut Output) -> Option<Option<coding::Decoder>> {
+        match coding::Decoder::new(headers.get_all("content-encoding"), self.limits.coding) {
             Ok(decoder) => Some(decoder),
             Err(anomaly) => {
                 out.push((at, FlowEventKind::Anomaly(anomaly)));
@@ -286,12 +301,13 @@ impl Conversation {
             Sink::Ignore => {}
             Sink::Whole { decoder, collected, .. } => {
                 let mut anomaly = None;
-                if decoder.is_identity() {
-                    collected.push(data, at.packet, cap);
-                } else {
-                    let mut plain = Vec::new();
-                    anomaly = decoder.push(data, &mut plain).err();
-                    plain.into_iter().for_each(|chunk| collected.push(chunk, at.packet, cap));
+                match decoder {
+                    None => collected.push(data, at.packet, cap),
+                    Some(decoder) => {
+                        let mut plain = Vec::new();
+                        anomaly = decoder.push(&data, &mut plain);
+                        plain.into_iter().for_each(|chunk| collected.push(chunk, at.packet, cap));
+                    }
                 }
                 if collected.overflowed {
                     anomaly = Some(Anomaly::new(AnomalyKind::BodyLimit, format!("body above {cap} bytes")));
@@ -304,11 +320,12 @@ impl Conversation {
             Sink::Events { decoder, sse, first, .. } => {
                 let began = *first.get_or_insert(at.packet);
                 let mut plain = Vec::new();
-                let failed = if decoder.is_identity() {
-                    plain.push(data);
-                    None
-                } else {
-                    decoder.push(data, &mut plain).err()
+                let failed = match decoder {
+                    None => {
+                        plain.push(data);
+                        None
+                    }
+                    Some(decoder) => decoder.push(&data, &mut plain),
                 };
                 let mut events = Vec::new();
                 let mut anomalies = Vec::new();
@@ -447,12 +464,7 @@ impl Conversation {
     ) {
         let Some(sink) = self.sink(id, direction) else { return };
         if let Sink::Whole { decoder, mut collected, media_type } = std::mem::replace(sink, Sink::Ignore) {
-            let mut anomaly = None;
-            if complete && !decoder.is_identity() {
-                let mut rest = Vec::new();
-                anomaly = decoder.finish(&mut rest).err();
-                rest.into_iter().for_each(|chunk| collected.push(chunk, at.packet, self.limits.message));
-            }
+            let anomaly = decoder.filter(|_| complete).and_then(|mut d| d.finish());
             let first = collected.first.unwrap_or(at.packet);
             let body = collected.take();
             if !body.is_empty() {

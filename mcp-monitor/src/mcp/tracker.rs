@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use lru::LruCache;
 
 use super::{
-    FlowEvent, FlowEventKind, Message, MessageKind, TransportKind,
+    Carrier, FlowEvent, FlowEventKind, Message, MessageKind, TransportKind,
     context::{Answered, ClientKey, Connection, Process, Scheme, ServerKey, Session, Target},
     names::Names,
     sessions::{SessionHandle, SessionLimits, Sessions},
@@ -495,10 +495,10 @@ impl Tracker {
         if let Some(known) = self.sessions.get_mut(session) {
             known.lossy |= flow.lost_bytes > 0;
             if known.transport.is_none() {
-                let kind = if legacy {
-                    TransportKind::HttpSse
-                } else {
-                    TransportKind::StreamableHttp
+                let kind = match message.carrier {
+                    Carrier::Websocket => TransportKind::Websocket,
+                    _ if legacy => TransportKind::HttpSse,
+                    _ => TransportKind::StreamableHttp,
                 };
                 known.transport = Some(kind);
             }

@@ -2,7 +2,6 @@
 
 pub mod coding;
 mod detector;
-pub mod coding;
 pub mod dns;
 pub mod http;
 pub mod http1;
