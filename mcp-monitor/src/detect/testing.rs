@@ -398,6 +398,11 @@ pub(crate) fn response(status: u16, list: &[(&str, &str)]) -> ResponseHead {
     }
 }
 
+/// An invented token that a scanner knows.
+pub(crate) fn token() -> String {
+    super::credentials::example("github-pat").unwrap()
+}
+
 /// A JSON Web Token whose signature is of no interest.
 pub(crate) fn jwt(header: &str, claims: &str) -> String {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
