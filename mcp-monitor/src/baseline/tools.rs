@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use super::{Bounded, Principal, principal_of_request};
+use super::{Bounded, Principal, canonical::tool_sha256, principal_of_request};
 use crate::mcp::{
     Message, MessageKind, RequestId,
     context::{ClientKey, MessageContext, ServerKey},
@@ -22,7 +21,7 @@ const MAX_PENDING: usize = 1024;
 pub struct Tool {
     /// Its name.
     pub name: Arc<str>,
-    /// See [`tool_hash`].
+    /// See [`tool_sha256`].
     pub hash: [u8; 32],
     /// The definition.
     pub definition: Value,
@@ -133,9 +132,12 @@ impl ToolLists {
                 let Some(name) = definition.get("name").and_then(Value::as_str) else {
                     continue;
                 };
+                let Some(hash) = tool_sha256(definition.clone()) else {
+                    continue;
+                };
                 tools.push(Tool {
                     name: name.into(),
-                    hash: tool_hash(&definition),
+                    hash,
                     definition,
                 });
             }
@@ -161,45 +163,5 @@ fn listener(context: &MessageContext<'_>) -> Listener {
         server: context.session.server.clone(),
         client: context.session.client.clone(),
         session: context.session.id.clone(),
-    }
-}
-
-/// SHA-256 of the RFC 8785 form of a definition, without `ttlMs`, `cacheScope` and cursors,
-/// which say how long an answer keeps and not what the tool is.
-pub fn tool_hash(definition: &Value) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    let volatile = ["ttlMs", "cacheScope", "nextCursor", "cursor"];
-    let written = match definition {
-        Value::Object(map) if volatile.iter().any(|key| map.contains_key(*key)) => {
-            let mut map = map.clone();
-            map.retain(|key, _| !volatile.contains(&key.as_str()));
-            serde_json_canonicalizer::to_vec(&map)
-        }
-        other => serde_json_canonicalizer::to_vec(other),
-    };
-    hash.update(written.unwrap_or_default());
-    hash.finalize().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hash_ignores_order_space_and_lifetime() {
-        let a: Value = serde_json::from_str(r#"{"name":"t","x":1.0,"ttlMs":5}"#).unwrap();
-        let b: Value =
-            serde_json::from_str("{ \"x\": 1, \"name\": \"t\", \"cacheScope\": \"private\" }").unwrap();
-        let c: Value = serde_json::from_str(r#"{"name":"t","x":2}"#).unwrap();
-        assert_eq!(tool_hash(&a), tool_hash(&b));
-        assert_ne!(tool_hash(&a), tool_hash(&c));
-    }
-
-    #[test]
-    fn a_parameter_named_like_a_lifetime_counts() {
-        let a: Value =
-            serde_json::from_str(r#"{"name":"t","inputSchema":{"properties":{"ttlMs":{}}}}"#).unwrap();
-        let b: Value = serde_json::from_str(r#"{"name":"t","inputSchema":{"properties":{}}}"#).unwrap();
-        assert_ne!(tool_hash(&a), tool_hash(&b));
     }
 }

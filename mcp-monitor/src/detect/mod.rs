@@ -16,6 +16,7 @@ pub mod seen;
 pub(crate) mod testing;
 pub mod text;
 
+pub use crate::baseline::canonical;
 pub use drift::{Drift, DriftKind};
 pub use engine::Detector;
 pub use finding::{Finding, Severity};

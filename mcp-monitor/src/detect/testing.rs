@@ -56,6 +56,15 @@ impl Bench {
         bench
     }
 
+    /// With every rule.
+    pub(crate) fn all(pins: &str) -> Self {
+        let mut bench = Self::bare();
+        bench.pins = Arc::new(Pins::parse(&format!("version: 1\n{pins}"), "pins.yaml").unwrap());
+        bench.detector = Detector::new(Arc::clone(&bench.pins));
+        bench.server("https://mcp.example/mcp", "203.0.113.5");
+        bench
+    }
+
     /// With no rules at all.
     pub(crate) fn bare() -> Self {
         let server: SocketAddr = "203.0.113.5:443".parse().unwrap();
@@ -396,6 +405,11 @@ pub(crate) fn response(status: u16, list: &[(&str, &str)]) -> ResponseHead {
         first: PacketId::default(),
         at: At::default(),
     }
+}
+
+/// An invented token that a scanner knows.
+pub(crate) fn token() -> String {
+    super::credentials::example("github-pat").unwrap()
 }
 
 /// A JSON Web Token whose signature is of no interest.

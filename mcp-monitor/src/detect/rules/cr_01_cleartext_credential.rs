@@ -62,7 +62,7 @@ impl Rule for CleartextCredential {
             .observed(observed)
         };
         let before = out.len();
-        for credential in presented(head) {
+        for credential in presented(head).filter(|c| c.reusable) {
             out.push(finding(
                 &format!("a {}", credential.describe()),
                 credential.describe_with(world),
@@ -99,7 +99,7 @@ mod tests {
         let found = sends("http://mcp.example/mcp", "203.0.113.5", &[BEARER]);
         let observed = found[0].observed.as_deref().unwrap();
         assert!(
-            observed.starts_with("Bearer credential in authorization header, 23 bytes, fingerprint "),
+            observed.starts_with("bearer credential in authorization header, 23 bytes, fingerprint "),
             "{observed}"
         );
         assert!(!format!("{found:?}").contains("s3cr3t"));

@@ -74,7 +74,7 @@ impl Rule for CredentialReuse {
         };
         let pins = world.pins;
         let here = target.server_key();
-        for credential in presented(head).filter(|c| c.header != "cookie") {
+        for credential in presented(head).filter(|c| c.reusable && c.kind != "cookie") {
             let print = world.fingerprints.fingerprint(credential.secret).to_string();
             self.waiting.insert((flow.info.id, exchange), ());
             let name = label(world, target.endpoint, &here.0);

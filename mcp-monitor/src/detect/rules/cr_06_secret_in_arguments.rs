@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn fires_on_arguments_and_answers() {
-        let token = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
+        let token = token();
         let mut bench = Bench::new(SecretInArguments, "");
         let found = bench.says(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"note","arguments":{{"text":"key {token}"}}}}}}"#));
         let observed = found[0].observed.as_deref().unwrap();
@@ -101,7 +101,7 @@ mod tests {
     fn stays_silent_on_documentation_samples_and_on_results() {
         let mut bench = Bench::new(SecretInArguments, "");
         assert!(bench.says(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"k":"AKIAIOSFODNN7EXAMPLE"}}}"#).is_empty());
-        let token = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
+        let token = token();
         let result = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"t":"{token}"}}}}"#);
         assert!(bench.answers(&result, Some("tools/call")).is_empty());
     }

@@ -95,14 +95,14 @@ impl Rule for SecretInResult {
 mod tests {
     use super::*;
 
-    fn token() -> String {
-        format!("ghp_{}", "a1B2c3D4e5F6".repeat(3))
+    fn secret() -> String {
+        super::super::super::testing::token()
     }
 
     #[test]
     fn fires_on_results_errors_and_log_notifications() {
         let mut bench = Bench::new(SecretInResult, "");
-        let t = token();
+        let t = secret();
         for json in [
             format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[{{"type":"text","text":"{t}"}}]}}}}"#),
             format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":1,"message":"bad key {t}"}}}}"#),

@@ -22,7 +22,7 @@ const META: Meta = Meta {
         attacker: "Changed the record at the registrar or DNS provider, poisoned a resolver's cache, or answered faster than the real resolver.",
         wire: "A DNS response for a pinned name (also through CNAMEs) with an A or AAAA record that no prefix under `addresses` holds.",
         act: "Ask a trusted resolver, and the zone's own servers, for the same name. If they differ, the resolver is poisoned; if they agree, ask the server's owner whether it moved. Look for DST-02 after it: a connection was made.",
-        quiet: "Pin the prefixes that the provider announces, so that CDN rotation and GeoDNS stay inside. For a planned move add the new prefix first, or suppress with `until`.",
+        quiet: "Pin the prefixes that the provider announces, so that CDN rotation and GeoDNS stay inside. For a planned move add the new prefix first, or suppress with `until`. Answers that lead to a gateway listed under `gateway` are silent.",
     },
 };
 
@@ -42,7 +42,7 @@ impl Rule for DnsAnswerDrift {
         let Some(endpoint) = world.pins.endpoint(Some(drift.endpoint)) else {
             return;
         };
-        if drift.kind != DriftKind::DnsAnswer {
+        if drift.kind != DriftKind::DnsAnswer || world.pins.is_gateway(drift.address) {
             return;
         }
         let mut expected: Vec<String> = world
@@ -91,6 +91,9 @@ mod tests {
     fn stays_silent_on_other_verdicts_and_on_answers_without_one() {
         let mut bench = Bench::new(DnsAnswerDrift, PINS);
         assert!(bench.drift(DriftKind::Connect, "198.51.100.66").is_empty());
+        let gateway = format!("{PINS}gateway: {{addresses: [10.0.9.0/24]}}\n");
+        let mut through = Bench::new(DnsAnswerDrift, &gateway);
+        assert!(through.drift(DriftKind::DnsAnswer, "10.0.9.7").is_empty());
         let answer = dns_answer(1, "mcp.example", &[], &["203.0.113.9"]);
         assert!(bench.dns(Direction::ToClient, &answer).is_empty());
     }

@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(found.len(), 1, "once per redirect");
         let observed = found[0].observed.as_deref().unwrap();
         assert!(
-            observed.contains("API key in x-api-key header") && !observed.contains("k-123456"),
+            observed.contains("api-key credential in x-api-key header") && !observed.contains("k-123456"),
             "{observed}"
         );
         let found = redirected("", away, away, &[], CALL);

@@ -1,40 +1,25 @@
-//! Credentials of a request: in headers, in the URL, in JSON.
+//! Credentials of a request: in headers, in JSON.
 
 use super::super::{
     World,
-    credentials::{self, Hit},
+    credentials::{Hit, header_credential, scan_deep},
 };
 use crate::proto::http::RequestHead;
 
 /// A credential header of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Presented<'a> {
     /// Lower-case name of the header.
-    pub header: &'static str,
-    /// Scheme of `Authorization`, e.g. `Bearer`.
-    pub scheme: Option<&'a str>,
+    pub header: String,
+    /// How it is presented: `bearer`, `basic`, `api-key`, `cookie` and so on.
+    pub kind: String,
+    /// Format of the secret, if it is a known one.
+    pub format: Option<&'static str>,
+    /// Who has it can use it; false for proofs of possession such as Digest.
+    pub reusable: bool,
     /// The credential itself. Never shown.
     pub secret: &'a [u8],
 }
-
-/// Headers that carry a credential.
-const HEADERS: &[&str] = &[
-    "authorization",
-    "proxy-authorization",
-    "x-api-key",
-    "api-key",
-    "apikey",
-    "x-auth-token",
-    "x-access-token",
-    "x-goog-api-key",
-    "x-functions-key",
-    "ocp-apim-subscription-key",
-    "private-token",
-    "x-gitlab-token",
-    "x-vault-token",
-    "x-amz-security-token",
-    "cookie",
-];
 
 /// Authentication schemes, which alone are no credential.
 const SCHEMES: &[&str] = &["bearer", "basic", "digest", "negotiate", "token", "dpop"];
@@ -42,38 +27,31 @@ const SCHEMES: &[&str] = &["bearer", "basic", "digest", "negotiate", "token", "d
 /// Every credential that the headers of a request carry.
 pub(super) fn presented(head: &RequestHead) -> impl Iterator<Item = Presented<'_>> {
     head.headers.iter().filter_map(|(name, value)| {
-        let header = HEADERS.iter().find(|h| name.eq_ignore_ascii_case(h.as_bytes()))?;
-        if value.is_empty() {
+        let credential = header_credential(name, value)?;
+        let secret = value.get(credential.secret)?;
+        if SCHEMES.iter().any(|s| secret.eq_ignore_ascii_case(s.as_bytes())) {
             return None;
         }
-        let mut presented = Presented {
-            header,
-            scheme: None,
-            secret: value,
-        };
-        if header.ends_with("authorization")
-            && let Some(space) = memchr::memchr(b' ', value)
-        {
-            let (scheme, rest) = value.split_at(space);
-            presented.scheme = std::str::from_utf8(scheme).ok();
-            presented.secret = rest.trim_ascii();
-        }
-        let bare_scheme = header.ends_with("authorization")
-            && presented.scheme.is_none()
-            && SCHEMES.iter().any(|s| value.eq_ignore_ascii_case(s.as_bytes()));
-        (!presented.secret.is_empty() && !bare_scheme).then_some(presented)
+        Some(Presented {
+            header: String::from_utf8_lossy(name).to_ascii_lowercase(),
+            kind: credential.kind,
+            format: credential.format,
+            reusable: credential.reusable,
+            secret,
+        })
     })
 }
 
 impl Presented<'_> {
     /// Kind, place and length.
     pub(super) fn describe(&self) -> String {
-        let kind = match (self.header, self.scheme) {
-            ("cookie", _) => "cookie".to_owned(),
-            (_, Some(scheme)) => format!("{} credential", super::super::text::shown(scheme)),
-            _ => "API key".to_owned(),
-        };
-        format!("{kind} in {} header, {} bytes", self.header, self.secret.len())
+        let format = self.format.map_or_else(String::new, |f| format!(" ({f})"));
+        format!(
+            "{} credential{format} in {} header, {} bytes",
+            self.kind,
+            self.header,
+            self.secret.len()
+        )
     }
 
     /// As [`Presented::describe`], with the fingerprint.
@@ -89,7 +67,7 @@ impl Presented<'_> {
 /// What is found in a text, described with its fingerprint; each secret once, at most 8.
 pub(super) fn found_in(text: &[u8], world: &World<'_>) -> Vec<String> {
     let mut hits: Vec<Hit> = Vec::new();
-    credentials::scan(text, &mut hits);
+    scan_deep(text, &mut hits);
     let mut found: Vec<String> = Vec::new();
     for hit in hits {
         let Some(secret) = hit

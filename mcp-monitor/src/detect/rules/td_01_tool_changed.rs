@@ -1,9 +1,9 @@
 //! TD-01 tool-changed: a tool's hash changed while the server's version did not.
 
 use super::prelude::*;
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
-use crate::mcp::context::ServerKey;
+use crate::{baseline::canonical::hex, mcp::context::ServerKey};
 
 const META: Meta = Meta {
     id: "TD-01",
@@ -90,14 +90,6 @@ impl Rule for ToolChanged {
             );
         }
     }
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    let mut text = String::from("sha256:");
-    for byte in hash {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 #[cfg(test)]
