@@ -10,7 +10,7 @@ use std::{
 use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
-use super::record::{Alert, Evidence, Mcp, ProcessRef, Taxonomy, flow_record, hex_prefix};
+use super::record::{Alert, Evidence, Flow, Mcp, ProcessRef, Taxonomy, hex_prefix};
 use crate::{
     config::pins::Pins,
     detect::{Finding, Seen, catalogue},
@@ -151,7 +151,7 @@ impl Alerter {
             .and_then(|s| s.severity)
             .or(finding.severity)
             .unwrap_or(meta.severity);
-        let flow = flow_record(seen);
+        let flow = seen.flow.map(|flow| Flow::new(flow, seen.connection));
         let key = Key {
             rule: meta.id,
             endpoint: finding.endpoint,
@@ -175,8 +175,15 @@ impl Alerter {
             let alert = &mut open.alert;
             alert.count = alert.count.saturating_add(1);
             alert.last_seen = alert.last_seen.max(now);
-            alert.severity = alert.severity.max(severity);
             add_packets(&mut alert.evidence.packets, packets, self.options.max_packets);
+            if severity > alert.severity {
+                alert.severity = severity;
+                // Someone may have to be woken: that does not wait for the window.
+                if self.options.mode == Mode::Immediate {
+                    open.told = alert.count;
+                    self.ready.push_back(alert.clone());
+                }
+            }
             return;
         }
         let mut evidence = Evidence {

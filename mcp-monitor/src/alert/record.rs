@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
 };
 
@@ -10,8 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     detect::{Seen, SeenKind, Severity},
-    flow::FlowInfo,
-    mcp::{Message, context::MessageContext},
+    flow::{FlowInfo, FlowRef},
+    mcp::{
+        Message,
+        context::{Connection, MessageContext},
+    },
     proto::http::RequestHead,
     types::{Plaintext, Timestamp, Transport},
 };
@@ -109,6 +113,8 @@ pub struct ProcessRef {
     pub exe: Option<String>,
     /// Container.
     pub container_id: Option<String>,
+    /// cgroup v2 path.
+    pub cgroup: Option<String>,
 }
 
 /// A pod.
@@ -196,18 +202,33 @@ pub(super) fn hex_prefix(bytes: &[u8], digits: usize) -> String {
     text
 }
 
-/// The flow of an event as records show it.
-pub fn flow_record(seen: &Seen<'_>) -> Option<Flow> {
-    let flow = seen.flow?;
-    Some(Flow {
-        id: flow_id(&flow.info),
-        transport: flow.info.transport,
-        client: flow.info.client.into(),
-        server: flow.info.server.into(),
-        server_name: seen.connection.and_then(|c| c.server_name()).map(str::to_owned),
-        plaintext: flow.plaintext,
-        lost_bytes: flow.lost_bytes,
-    })
+impl Flow {
+    /// A flow as it stands, with what is known of its connection.
+    pub fn new(flow: &FlowRef, connection: Option<&Connection>) -> Self {
+        Self {
+            id: flow_id(&flow.info),
+            transport: flow.info.transport,
+            client: flow.info.client.into(),
+            server: flow.info.server.into(),
+            server_name: connection.and_then(Connection::server_name).map(str::to_owned),
+            plaintext: flow.plaintext,
+            lost_bytes: flow.lost_bytes,
+        }
+    }
+}
+
+/// `tcp 10.1.0.5:41022 → 10.96.0.10:53`, as text output shows it.
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transport = match self.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        let (client, server) = (&self.client, &self.server);
+        let client = SocketAddr::new(client.ip, client.port);
+        let server = SocketAddr::new(server.ip, server.port);
+        write!(f, "{transport} {client} → {server}")
+    }
 }
 
 impl ProcessRef {
@@ -219,6 +240,7 @@ impl ProcessRef {
             comm: process.comm.to_string(),
             exe: process.exe.as_deref().map(str::to_owned),
             container_id: process.container_id.as_deref().map(str::to_owned),
+            cgroup: process.cgroup.as_deref().map(str::to_owned),
         })
     }
 }

@@ -7,5 +7,5 @@ mod principal;
 mod tools;
 
 pub use bounded::{Bounded, DEFAULT_CAP, Once};
-pub use principal::{Principal, of_request as principal_of_request};
-pub use tools::{Tool, ToolList, ToolLists, tool_hash};
+pub use principal::{Principal, jwt_part, of_request as principal_of_request};
+pub use tools::{Audience, MAX_TOOLS, Tool, ToolList, ToolLists, tool_hash};

@@ -29,7 +29,7 @@ pub fn of_request(head: &RequestHead) -> Principal {
         return Principal::default();
     };
     let token = credential.splitn(2, |b| *b == b' ').last().unwrap_or(credential);
-    if let Some(claims) = jwt_claims(token) {
+    if let Some(claims) = jwt_part(token, 1) {
         let mut hash = Sha256::new();
         for key in ["iss", "sub", "client_id", "azp", "scope", "scp"] {
             hash.update(claims.get(key).map(ToString::to_string).unwrap_or_default());
@@ -50,10 +50,14 @@ fn first_eight(digest: &[u8]) -> [u8; 8] {
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-/// Claims of a JSON Web Token (RFC 7519), not verified.
-fn jwt_claims(token: &[u8]) -> Option<serde_json::Value> {
-    let mut parts = token.split(|b| *b == b'.');
-    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
-    let json = URL_SAFE_NO_PAD.decode(payload).ok()?;
-    serde_json::from_slice(&json).ok()
+/// Part of a JSON Web Token (RFC 7519), not verified: 0 is the header, 1 the claims.
+pub fn jwt_part(token: &[u8], part: usize) -> Option<serde_json::Value> {
+    let parts: Vec<&[u8]> = token.split(|b| *b == b'.').take(4).collect();
+    if parts.len() != 3 {
+        return None;
+    }
+    let json = URL_SAFE_NO_PAD.decode(parts.get(part)?).ok()?;
+    serde_json::from_slice(&json)
+        .ok()
+        .filter(serde_json::Value::is_object)
 }

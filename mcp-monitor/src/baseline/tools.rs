@@ -45,6 +45,22 @@ pub struct ToolList {
     pub tools: Vec<Tool>,
 }
 
+/// For whom a list was made: server, revision, capabilities, principal.
+pub type Audience = (ServerKey, Option<Arc<str>>, Option<Arc<str>>, Principal);
+
+impl ToolList {
+    /// For whom the list was made, as far as definitions can depend on it: renewal of an opaque
+    /// credential makes no difference.
+    pub fn audience(&self) -> Audience {
+        (
+            self.server.clone(),
+            self.era.clone(),
+            self.capabilities.clone(),
+            self.principal.stable_part(),
+        )
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Listener {
     server: ServerKey,

@@ -2,6 +2,7 @@
 
 mod error;
 pub mod pins;
+pub mod program;
 pub mod yaml;
 
 pub use error::ConfigError;

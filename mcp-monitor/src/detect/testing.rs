@@ -1,5 +1,7 @@
 //! Events for the tests of rules, made by hand.
 
+#![allow(clippy::arithmetic_side_effects, reason = "a test that overflows should fail")]
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -38,6 +40,7 @@ pub(crate) struct Bench {
     pub(crate) target: Target,
     pub(crate) session: Session,
     pub(crate) head: RequestHead,
+    pub(crate) reply: ResponseHead,
     time: Timestamp,
     packet: u64,
     flows: u64,
@@ -109,6 +112,7 @@ impl Bench {
             },
             target,
             head: request("POST", "/mcp", &[("Host", "mcp.example")]),
+            reply: response(200, &[]),
             time,
             packet: 0,
             flows: 1,
@@ -311,7 +315,7 @@ impl Bench {
             latency: Duration::from_millis(1),
         });
         let (target, session, request) = (self.target.clone(), self.session.clone(), self.head.clone());
-        let response = response(200, &[]);
+        let response = self.reply.clone();
         self.see(SeenKind::Message {
             message: &message,
             context: MessageContext {
@@ -392,6 +396,13 @@ pub(crate) fn response(status: u16, list: &[(&str, &str)]) -> ResponseHead {
         first: PacketId::default(),
         at: At::default(),
     }
+}
+
+/// A JSON Web Token whose signature is of no interest.
+pub(crate) fn jwt(header: &str, claims: &str) -> String {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.c2ln", part(header), part(claims))
 }
 
 pub(crate) fn message(json: &str, direction: Direction, at: At) -> Message {

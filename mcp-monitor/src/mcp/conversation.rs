@@ -60,6 +60,10 @@ pub struct ConversationCounters {
     pub foreign_jsonrpc: u64,
 }
 
+const FORM: &str = "application/x-www-form-urlencoded";
+/// Longest body looked at for a refusal, see [`refuses`].
+const MAX_REFUSAL: usize = 4096;
+
 /// How sure it is that an exchange is MCP.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Mark {
@@ -154,7 +158,9 @@ impl Conversation {
         let accept = h.get_str("accept").unwrap_or_default();
         let streamable = accept.contains("text/event-stream") && accept.contains("application/json");
         let media_type = h.media_type();
-        let posts_json = head.method == "POST" && media_type.as_deref().is_none_or(is_json);
+        let form = media_type.as_deref() == Some(FORM);
+        let posts_json = head.method == "POST"
+            && media_type.as_deref().is_none_or(|media| is_json(media) || media == "text/plain");
         let mark = if marked {
             Mark::Yes
         } else if posts_json || self.mcp || accept.contains("text/event-stream") {
@@ -162,7 +168,6 @@ impl Conversation {
         } else {
             Mark::No
         };
-        let form = media_type.as_deref() == Some("application/x-www-form-urlencoded");
         let request_body = if posts_json || form || (marked && head.method == "POST") {
             self.whole(h, media_type, at_of(&head), out)
         } else {
@@ -220,7 +225,12 @@ impl Conversation {
                     None => Sink::Ignore,
                 }
             }
-            Some(media) if is_json(media) && (mark > Mark::No || request.as_deref().is_some_and(is_auth)) => {
+            Some(media)
+                if is_json(media)
+                    && (mark > Mark::No
+                        || request.as_deref().is_some_and(is_auth)
+                        || refuses(request.as_deref(), &head)) =>
+            {
                 self.whole(&head.headers, media_type, at, out)
             }
             _ => Sink::Ignore,
@@ -379,9 +389,12 @@ impl Conversation {
             return Verdict::Foreign;
         }
         counters.foreign_jsonrpc = counters.foreign_jsonrpc.saturating_add(foreign as u64);
-        self.mcp = true;
-        if let Some(exchange) = self.exchanges.get_mut(&id) {
-            exchange.mark = Mark::Yes;
+        // An error alone is what any JSON-RPC server says: counted, but no proof of MCP.
+        if direction == Direction::ToServer || messages.iter().any(|m| m.kind != MessageKind::Error) {
+            self.mcp = true;
+            if let Some(exchange) = self.exchanges.get_mut(&id) {
+                exchange.mark = Mark::Yes;
+            }
         }
         for envelope in messages {
             if envelope.duplicate_key {
@@ -413,9 +426,11 @@ impl Conversation {
             }
             Direction::ToClient => {
                 named
+                    || request.is_some_and(|r| r.method != "POST")
                     || (mark == Mark::Maybe
                         && (exchange.is_some_and(|e| e.streamable)
                             || carrier == Carrier::Sse
+                            || messages.iter().all(|m| m.kind == MessageKind::Error)
                             || (request.is_none() && messages.iter().any(has_result_mark))))
             }
         }
@@ -469,7 +484,8 @@ impl Conversation {
         counters: &mut ConversationCounters,
         out: &mut Output,
     ) {
-        let json_like = media_type.as_ref() != "application/x-www-form-urlencoded";
+        // A form that begins like JSON is JSON with the wrong label.
+        let json_like = media_type.as_ref() != FORM || matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
         let jsonrpc = json_like && memchr::memmem::find(body, b"jsonrpc").is_some();
         // A body without the word cannot be JSON-RPC (unless escaped: then it is not worth a guess).
         let verdict = if jsonrpc {
@@ -551,6 +567,14 @@ fn is_auth(head: &RequestHead) -> bool {
     [&b"/.well-known/"[..], b"oauth", b"/token", b"/authorize", b"/register", b"/revoke", b"/introspect"]
         .iter()
         .any(|part| memchr::memmem::find(path, part).is_some())
+}
+
+/// An error to a request without a body: Streamable HTTP servers say it in JSON-RPC. Such bodies are small.
+fn refuses(request: Option<&RequestHead>, head: &ResponseHead) -> bool {
+    let length = head.headers.get_str("content-length").and_then(|v| v.parse().ok());
+    head.status >= 400
+        && request.is_some_and(|r| r.method == "GET" || r.method == "DELETE")
+        && length.is_some_and(|n: usize| n <= MAX_REFUSAL)
 }
 
 fn names_session(query: &[u8]) -> bool {

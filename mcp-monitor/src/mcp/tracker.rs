@@ -59,8 +59,6 @@ pub struct McpCounters {
     pub notifications: u64,
     /// Responses with `error`.
     pub errors: u64,
-    /// Responses whose request was not seen.
-    pub unmatched: u64,
     /// Requests and notifications by method. Bounded: see [`METHODS`].
     pub methods: BTreeMap<Arc<str>, u64>,
 }
@@ -488,11 +486,7 @@ impl Tracker {
                 None
             }
             MessageKind::Response | MessageKind::Error => {
-                let found = self.sessions.answer(session, message, flow.info.id);
-                if found.is_none() {
-                    self.counters.unmatched = self.counters.unmatched.saturating_add(1);
-                }
-                found
+                self.sessions.answer(session, message, flow.info.id)
             }
             MessageKind::Notification => None,
         };

@@ -240,8 +240,7 @@ impl Application {
                 http.flush(counters, out);
             }
             State::Tls(tls) => {
-                tls.stream.gap(direction, at, bytes, &mut tls.events);
-                tls.flush(counters, out);
+                tls.stream.gap(direction, bytes);
             }
             State::Dns(streams) => {
                 let [to_server, to_client] = streams.as_mut();

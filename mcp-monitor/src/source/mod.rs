@@ -11,6 +11,10 @@ mod pcap;
 mod pcapng;
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic, and plain sums are easier to read"
+)]
 mod tests;
 pub use error::CaptureError;
 pub use file::{CaptureCounters, CaptureReader, Comment, MAX_COMMENTS, MAX_PACKET, MAX_SECRETS, Secrets};

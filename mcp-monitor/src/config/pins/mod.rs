@@ -3,6 +3,7 @@
 //! Every key but an endpoint's `name` and `url` is optional: what is not pinned is not
 //! checked against a pin.
 
+mod endpoint_match;
 mod host;
 mod lookup;
 mod parse;
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// A pins file, checked. The default is no pins at all.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Pins {
     /// Approved servers, in the order of the file.
     pub endpoints: Vec<Endpoint>,
@@ -318,25 +319,6 @@ impl Pins {
     /// `ip` belongs to the mandated gateway.
     pub fn is_gateway(&self, ip: IpAddr) -> bool {
         self.gateway.iter().any(|net| net.contains(&ip))
-    }
-}
-
-impl Default for Pins {
-    fn default() -> Self {
-        Self {
-            endpoints: Vec::new(),
-            resolvers: Vec::new(),
-            gateway: Vec::new(),
-            llm: Vec::new(),
-            canaries: Vec::new(),
-            feeds: Vec::new(),
-            advisories: Vec::new(),
-            unpinned: Unpinned::default(),
-            policy: Policy::default(),
-            rules: BTreeMap::new(),
-            suppress: Vec::new(),
-            index: lookup::HostIndex::default(),
-        }
     }
 }
 

@@ -534,7 +534,7 @@ mod tests {
 
         #[test]
         fn durations_add_up(h in 0u64..1000, m in 1u64..1000) {
-            prop_assert_eq!(parse_duration(&format!("{h}h{m}m")), Some(Duration::from_secs(h * 3600 + m * 60)));
+            prop_assert_eq!(parse_duration(&format!("{h}h{m}m")), Some(Duration::from_secs(h.saturating_mul(3600).saturating_add(m.saturating_mul(60)))));
         }
     }
 }

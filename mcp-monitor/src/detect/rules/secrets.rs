@@ -36,6 +36,9 @@ const HEADERS: &[&str] = &[
     "cookie",
 ];
 
+/// Authentication schemes, which alone are no credential.
+const SCHEMES: &[&str] = &["bearer", "basic", "digest", "negotiate", "token", "dpop"];
+
 /// Every credential that the headers of a request carry.
 pub(super) fn presented(head: &RequestHead) -> impl Iterator<Item = Presented<'_>> {
     head.headers.iter().filter_map(|(name, value)| {
@@ -55,7 +58,10 @@ pub(super) fn presented(head: &RequestHead) -> impl Iterator<Item = Presented<'_
             presented.scheme = std::str::from_utf8(scheme).ok();
             presented.secret = rest.trim_ascii();
         }
-        (!presented.secret.is_empty()).then_some(presented)
+        let bare_scheme = header.ends_with("authorization")
+            && presented.scheme.is_none()
+            && SCHEMES.iter().any(|s| value.eq_ignore_ascii_case(s.as_bytes()));
+        (!presented.secret.is_empty() && !bare_scheme).then_some(presented)
     })
 }
 
