@@ -1,4 +1,30 @@
 //! Link layer to TCP and UDP.
+//!
+//! [`Decoder`] takes packets and gives TCP segments and UDP datagrams whose payload shares the
+//! packet's bytes. It looks through VLAN tags, MPLS, PPPoE and tunnels, puts fragments together, and
+//! recognises packets that were captured twice. Checksums are never verified: captures of hosts that
+//! leave them to the network card are full of wrong ones.
+
+mod counters;
+mod decoder;
+mod duplicate;
+mod fragment;
+mod ip;
+mod limits;
+mod link;
+mod transport;
+mod tunnel;
+
+#[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic, and plain sums are easier to read"
+)]
+mod tests;
+
+pub use counters::DecodeCounters;
+pub use decoder::Decoder;
+pub use limits::DecodeLimits;
 
 use std::net::SocketAddr;
 
@@ -46,6 +72,9 @@ pub struct TcpSegment {
     /// Live only: the kernel skipped bytes of this direction on purpose before this segment (the flow
     /// was set aside as not MCP). The stream starts anew here; what was skipped is not loss.
     pub resumed: bool,
+    /// A packet with the same headers (IP identification, ports, numbers, flags, checksum) was captured
+    /// a moment ago: probably the same one at another point. The bytes are still to be compared.
+    pub duplicate: bool,
 }
 
 /// One UDP datagram.

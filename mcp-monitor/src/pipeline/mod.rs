@@ -1,1 +1,14 @@
-//! pipeline
+//! Wires the layers: the per-flow half, the cross-flow half, replay and live around them.
+
+pub mod application;
+pub mod correlator;
+mod http;
+#[cfg(feature = "live")]
+pub mod live;
+mod observe;
+pub mod record;
+pub mod replay;
+pub mod shard;
+pub mod shards;
+pub mod summary;
+mod view;

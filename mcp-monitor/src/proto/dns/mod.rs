@@ -1,6 +1,38 @@
 //! DNS messages (RFC 1035, 6891, 9460).
 
+mod parse;
+mod tcp;
+
+#[cfg(test)]
+mod tests;
+
+pub use parse::parse;
+pub use tcp::TcpStream;
+
 use std::net::IpAddr;
+
+/// Which of the protocols that share the message format a port stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Service {
+    /// DNS proper (RFC 1035), port 53.
+    Unicast,
+    /// Multicast DNS (RFC 6762), port 5353.
+    Multicast,
+    /// Link-local multicast name resolution (RFC 4795), port 5355.
+    LinkLocal,
+}
+
+impl Service {
+    /// Of a server's port; `None` if it is neither.
+    pub fn of_port(port: u16) -> Option<Self> {
+        match port {
+            53 => Some(Self::Unicast),
+            5353 => Some(Self::Multicast),
+            5355 => Some(Self::LinkLocal),
+            _ => None,
+        }
+    }
+}
 
 /// A domain name in presentation form: lower case, no trailing dot, bytes outside
 /// letters, digits, `-`, `_` and `*` escaped as `\DDD`. The root is the empty string.
@@ -34,6 +66,8 @@ pub enum RecordData {
         ech: bool,
         /// `port`.
         port: Option<u16>,
+        /// `ipv4hint` and `ipv6hint`: addresses a client may use without asking for A or AAAA.
+        hints: Vec<IpAddr>,
     },
     /// Any other type; its length.
     Other(u16),

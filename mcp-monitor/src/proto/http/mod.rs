@@ -196,6 +196,15 @@ pub enum HttpEvent {
         /// When.
         at: At,
     },
+    /// Bytes are missing here after [`HttpEvent::Upgraded`].
+    TunnelGap {
+        /// Which way.
+        direction: Direction,
+        /// How many.
+        bytes: u64,
+        /// When it was given up.
+        at: At,
+    },
     /// Something was wrong.
     Anomaly {
         /// What.

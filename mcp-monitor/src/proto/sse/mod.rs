@@ -1,5 +1,9 @@
 //! Server-sent events (WHATWG HTML, section 9.2).
 
+mod decoder;
+
+pub use decoder::Decoder;
+
 use bytes::Bytes;
 
 /// One dispatched event.

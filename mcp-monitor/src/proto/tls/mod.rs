@@ -1,5 +1,17 @@
 //! TLS records and handshakes as far as they are readable on the wire (RFC 8446, 5246, 6066, 7301).
 
+mod cipher;
+mod hello;
+pub mod ja4;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub use cipher::{Weakness, is_weak, weakness};
+pub use hello::{parse_client_hello, parse_server_hello};
+pub use stream::{Limits, Stream, probe};
+
 use bytes::Bytes;
 
 use crate::types::{Anomaly, At, Direction};
@@ -19,7 +31,7 @@ pub struct ClientHello {
     pub extensions: Vec<u16>,
     /// Host name of `server_name`, lower case.
     pub server_name: Option<Box<str>>,
-    /// `application_layer_protocol_negotiation`.
+    /// `application_layer_protocol_negotiation`; each byte as the code point of the same number.
     pub alpn: Vec<Box<str>>,
     /// `supported_groups` in order.
     pub groups: Vec<u16>,
@@ -109,4 +121,44 @@ pub enum TlsEvent {
         /// When.
         at: At,
     },
+}
+
+/// What a server that could do better leaves in its random when it is made to do less
+/// (RFC 8446 section 4.1.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sentinel {
+    /// TLS 1.2 although the server speaks 1.3.
+    Tls12,
+    /// TLS 1.1 or below although the server speaks 1.2 or 1.3.
+    Tls11OrBelow,
+}
+
+impl ServerHello {
+    /// The downgrade sentinel, if the random ends in one and a version it speaks of was negotiated.
+    pub fn downgrade_sentinel(&self) -> Option<Sentinel> {
+        match (self.random.last_chunk()?, self.version) {
+            (b"DOWNGRD\x01", 0x0303) => Some(Sentinel::Tls12),
+            (b"DOWNGRD\x00", ..=0x0302) => Some(Sentinel::Tls11OrBelow),
+            _ => None,
+        }
+    }
+}
+
+/// A protocol version as people write it: `1.2` for 0x0303. `None` for what is not one.
+pub fn version_name(version: u16) -> Option<&'static str> {
+    Some(match version {
+        0x0002 => "SSL 2.0",
+        0x0300 => "SSL 3.0",
+        0x0301 => "1.0",
+        0x0302 => "1.1",
+        0x0303 => "1.2",
+        0x0304 => "1.3",
+        _ => return None,
+    })
+}
+
+/// A value reserved to keep implementations tolerant (RFC 8701).
+pub fn is_grease(value: u16) -> bool {
+    let [high, low] = value.to_be_bytes();
+    high == low && low & 0x0f == 0x0a
 }

@@ -18,16 +18,25 @@ pub fn canonical_sha256(json: &[u8]) -> Option<[u8; 32]> {
 /// `sha256:` and the lower-case hex of a tool's definition in RFC 8785 form, without `ttlMs`,
 /// `cacheScope` and cursors. `None` as for [`canonical_sha256`], or if it is no object.
 pub fn tool_hash(tool_json: &[u8]) -> Option<String> {
-    let Value::Object(mut tool) = parse(tool_json)? else {
+    tool_sha256(parse(tool_json)?).map(|hash| hex(&hash))
+}
+
+/// As [`tool_hash`], of a definition that was read already.
+pub fn tool_sha256(definition: Value) -> Option<[u8; 32]> {
+    let Value::Object(mut tool) = definition else {
         return None;
     };
     for name in VOLATILE {
         // `remove` would swap the last member in; the order is set anew anyway.
         tool.swap_remove(name);
     }
-    let hash = sha256(&Value::Object(tool))?;
+    sha256(&Value::Object(tool))
+}
+
+/// `sha256:` and lower-case hex, as pins have it.
+pub fn hex(hash: &[u8; 32]) -> String {
     let hex: String = hash.iter().map(|b| format!("{b:02x}")).collect();
-    Some(format!("sha256:{hex}"))
+    format!("sha256:{hex}")
 }
 
 fn sha256(value: &Value) -> Option<[u8; 32]> {

@@ -1,0 +1,20 @@
+//! Loads what people wrote: pins and configuration.
+
+use std::sync::Arc;
+
+use super::{Failure, args::PolicyArgs};
+use crate::config::{pins::Pins, program::Program};
+
+/// Pins and configuration of one run.
+pub(super) struct Policy {
+    pub(super) pins: Arc<Pins>,
+    pub(super) program: Program,
+}
+
+/// Loads both; a missing flag means the default (the configuration may name a pins file).
+pub(super) fn load(args: &PolicyArgs) -> Result<Policy, Failure> {
+    let program = args.config.as_deref().map(Program::load).transpose()?.unwrap_or_default();
+    let path = args.pins.as_deref().or(program.pins.as_deref());
+    let pins = path.map(Pins::load).transpose()?.unwrap_or_default();
+    Ok(Policy { pins: Arc::new(pins), program })
+}

@@ -1,0 +1,364 @@
+//! A skimming JSON reader: finds where values lie without building them (RFC 8259).
+//!
+//! Messages can be megabytes of which a monitor needs a few short fields, so values are skipped
+//! with one pass of `memchr` over strings. Numbers, literals, strings' escapes and the bracket
+//! structure are checked; control characters inside strings are let through.
+
+use std::{borrow::Cow, ops::Range};
+
+/// Deeper nesting is not followed.
+pub const MAX_DEPTH: u32 = 128;
+
+/// Why a text was not read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum JsonError {
+    /// Not JSON at this byte.
+    Malformed(usize),
+    /// Nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+}
+
+type Result<T> = std::result::Result<T, JsonError>;
+
+/// Index of the first byte at or after `at` that is not white space.
+pub fn skip_space(text: &[u8], mut at: usize) -> usize {
+    while matches!(text.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+        at = at.saturating_add(1);
+    }
+    at
+}
+
+/// `at` is after an opening quote; the index after the closing one.
+fn skip_string(text: &[u8], mut at: usize) -> Result<usize> {
+    loop {
+        let rest = text.get(at..).ok_or(JsonError::Malformed(at))?;
+        let hit = memchr::memchr2(b'"', b'\\', rest).ok_or(JsonError::Malformed(text.len()))?;
+        let found = at.saturating_add(hit);
+        if rest.get(hit) == Some(&b'"') {
+            return Ok(found.saturating_add(1));
+        }
+        let escaped = found.saturating_add(1);
+        at = match text.get(escaped) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => escaped.saturating_add(1),
+            Some(b'u') => {
+                let end = escaped.saturating_add(5);
+                let digits = text
+                    .get(escaped.saturating_add(1)..end)
+                    .ok_or(JsonError::Malformed(escaped))?;
+                if !digits.iter().all(u8::is_ascii_hexdigit) {
+                    return Err(JsonError::Malformed(escaped));
+                }
+                end
+            }
+            _ => return Err(JsonError::Malformed(escaped)),
+        };
+    }
+}
+
+/// A number, `true`, `false` or `null` at `at`; the index after it.
+fn skip_scalar(text: &[u8], at: usize) -> Result<usize> {
+    let rest = text.get(at..).unwrap_or_default();
+    for word in [&b"true"[..], b"false", b"null"] {
+        if rest.starts_with(word) {
+            return Ok(at.saturating_add(word.len()));
+        }
+    }
+    let mut end = at;
+    let digits = |mut i: usize| {
+        while text.get(i).is_some_and(u8::is_ascii_digit) {
+            i = i.saturating_add(1);
+        }
+        i
+    };
+    if text.get(end) == Some(&b'-') {
+        end = end.saturating_add(1);
+    }
+    let whole = digits(end);
+    let leading_zero = text.get(end) == Some(&b'0') && whole > end.saturating_add(1);
+    if whole == end || leading_zero {
+        return Err(JsonError::Malformed(at));
+    }
+    end = whole;
+    if text.get(end) == Some(&b'.') {
+        let fraction = digits(end.saturating_add(1));
+        if fraction == end.saturating_add(1) {
+            return Err(JsonError::Malformed(end));
+        }
+        end = fraction;
+    }
+    if matches!(text.get(end), Some(b'e' | b'E')) {
+        end = end.saturating_add(1);
+        if matches!(text.get(end), Some(b'+' | b'-')) {
+            end = end.saturating_add(1);
+        }
+        let exponent = digits(end);
+        if exponent == end {
+            return Err(JsonError::Malformed(end));
+        }
+        end = exponent;
+    }
+    Ok(end)
+}
+
+/// Skips the value that begins at `at` (white space before it allowed); the index after it.
+pub fn skip_value(text: &[u8], at: usize) -> Result<usize> {
+    // One bit a level: 1 in an object, 0 in an array.
+    let mut levels: u128 = 0;
+    let mut depth: u32 = 0;
+    let mut at = skip_space(text, at);
+    loop {
+        // Here a value begins.
+        match text.get(at) {
+            Some(open @ (b'{' | b'[')) => {
+                let object = *open == b'{';
+                let inner = skip_space(text, at.saturating_add(1));
+                let close = if object { b'}' } else { b']' };
+                if text.get(inner) == Some(&close) {
+                    at = inner.saturating_add(1);
+                } else {
+                    depth = depth.saturating_add(1);
+                    if depth > MAX_DEPTH {
+                        return Err(JsonError::TooDeep);
+                    }
+                    levels = (levels << 1) | u128::from(object);
+                    at = if object { skip_key(text, inner)? } else { inner };
+                    continue;
+                }
+            }
+            Some(b'"') => at = skip_string(text, at.saturating_add(1))?,
+            Some(_) => at = skip_scalar(text, at)?,
+            None => return Err(JsonError::Malformed(at)),
+        }
+        // Here a value has ended: close levels until one goes on.
+        loop {
+            if depth == 0 {
+                return Ok(at);
+            }
+            let object = levels & 1 == 1;
+            at = skip_space(text, at);
+            match text.get(at) {
+                Some(b',') => {
+                    at = skip_space(text, at.saturating_add(1));
+                    if object {
+                        at = skip_key(text, at)?;
+                    }
+                    break;
+                }
+                Some(b'}') if object => {}
+                Some(b']') if !object => {}
+                _ => return Err(JsonError::Malformed(at)),
+            }
+            at = at.saturating_add(1);
+            depth = depth.saturating_sub(1);
+            levels >>= 1;
+        }
+    }
+}
+
+/// A key and its colon at `at`; where the value begins.
+fn skip_key(text: &[u8], at: usize) -> Result<usize> {
+    if text.get(at) != Some(&b'"') {
+        return Err(JsonError::Malformed(at));
+    }
+    let after = skip_space(text, skip_string(text, at.saturating_add(1))?);
+    if text.get(after) != Some(&b':') {
+        return Err(JsonError::Malformed(after));
+    }
+    Ok(skip_space(text, after.saturating_add(1)))
+}
+
+/// Walks the members of the object at the start of `text` (white space allowed), in wire order,
+/// and returns the index after the object. `each` gets the key, escapes resolved, and the range
+/// of the value. Duplicate keys come twice.
+pub fn members<'a>(text: &'a [u8], mut each: impl FnMut(Cow<'a, str>, Range<usize>)) -> Result<usize> {
+    let mut at = skip_space(text, 0);
+    if text.get(at) != Some(&b'{') {
+        return Err(JsonError::Malformed(at));
+    }
+    at = skip_space(text, at.saturating_add(1));
+    if text.get(at) == Some(&b'}') {
+        return Ok(at.saturating_add(1));
+    }
+    loop {
+        let key_start = at;
+        let value_start = skip_key(text, at)?;
+        let key = string_at(text, key_start).ok_or(JsonError::Malformed(key_start))?;
+        let value_end = skip_value(text, value_start)?;
+        each(key, value_start..value_end);
+        at = skip_space(text, value_end);
+        match text.get(at) {
+            Some(b',') => at = skip_space(text, at.saturating_add(1)),
+            Some(b'}') => return Ok(at.saturating_add(1)),
+            _ => return Err(JsonError::Malformed(at)),
+        }
+    }
+}
+
+/// Walks the elements of the array at the start of `text`; the index after it.
+pub fn elements(text: &[u8], mut each: impl FnMut(Range<usize>)) -> Result<usize> {
+    let mut at = skip_space(text, 0);
+    if text.get(at) != Some(&b'[') {
+        return Err(JsonError::Malformed(at));
+    }
+    at = skip_space(text, at.saturating_add(1));
+    if text.get(at) == Some(&b']') {
+        return Ok(at.saturating_add(1));
+    }
+    loop {
+        let start = skip_space(text, at);
+        let end = skip_value(text, start)?;
+        each(start..end);
+        at = skip_space(text, end);
+        match text.get(at) {
+            Some(b',') => at = at.saturating_add(1),
+            Some(b']') => return Ok(at.saturating_add(1)),
+            _ => return Err(JsonError::Malformed(at)),
+        }
+    }
+}
+
+/// The string that begins with the quote at `at`, escapes resolved; `None` if it is not one
+/// or not UTF-8. Lone surrogates become U+FFFD.
+pub fn string_at(text: &[u8], at: usize) -> Option<Cow<'_, str>> {
+    if text.get(at) != Some(&b'"') {
+        return None;
+    }
+    let start = at.checked_add(1)?;
+    let end = skip_string(text, start).ok()?.checked_sub(1)?;
+    let raw = std::str::from_utf8(text.get(start..end)?).ok()?;
+    if memchr::memchr(b'\\', raw.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(raw));
+    }
+    Some(Cow::Owned(unescape(raw)))
+}
+
+/// Resolves the escapes of a checked string body.
+fn unescape(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut chars = raw.chars();
+    let mut high: Option<u32> = None;
+    while let Some(c) = chars.next() {
+        let unit = if c == '\\' {
+            match chars.next() {
+                Some('b') => u32::from('\u{8}'),
+                Some('f') => u32::from('\u{c}'),
+                Some('n') => u32::from('\n'),
+                Some('r') => u32::from('\r'),
+                Some('t') => u32::from('\t'),
+                Some('u') => (0..4)
+                    .filter_map(|_| chars.next()?.to_digit(16))
+                    .fold(0, |value, digit| (value << 4) | digit),
+                Some(other) => u32::from(other),
+                None => break,
+            }
+        } else {
+            u32::from(c)
+        };
+        match (high.take(), unit) {
+            (Some(h), 0xdc00..=0xdfff) => {
+                let joined = ((h & 0x3ff) << 10 | (unit & 0x3ff)).saturating_add(0x1_0000);
+                out.push(char::from_u32(joined).unwrap_or('\u{fffd}'));
+                continue;
+            }
+            (Some(_), _) => out.push('\u{fffd}'),
+            (None, _) => {}
+        }
+        if (0xd800..=0xdbff).contains(&unit) {
+            high = Some(unit);
+        } else {
+            out.push(char::from_u32(unit).unwrap_or('\u{fffd}'));
+        }
+    }
+    if high.is_some() {
+        out.push('\u{fffd}');
+    }
+    out
+}
+
+/// The value of the first member `key` of the object `text`, as its range in `text`.
+pub fn member(text: &[u8], key: &str) -> Option<Range<usize>> {
+    let mut found = None;
+    // A text that breaks off later still gives what came before.
+    let _ = members(text, |k, value| {
+        if found.is_none() && k == key {
+            found = Some(value);
+        }
+    });
+    found
+}
+
+/// The value at a path of keys, as text.
+pub fn path<'a>(text: &'a [u8], keys: &[&str]) -> Option<&'a [u8]> {
+    keys.iter().try_fold(text, |at, key| at.get(member(at, key)?))
+}
+
+/// The string at a path of keys.
+pub fn path_str<'a>(text: &'a [u8], keys: &[&str]) -> Option<Cow<'a, str>> {
+    string_at(path(text, keys)?, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn members_and_paths() {
+        let text = br#" { "a" : [1,{"b":"}"}], "\u0062":"x\n\ud83d\ude00", "c":{"d":-1.5e3} } "#;
+        let mut keys = Vec::new();
+        members(text, |k, v| {
+            keys.push((k.into_owned(), String::from_utf8(text[v].to_vec()).unwrap()))
+        })
+        .unwrap();
+        assert_eq!(keys[0], ("a".into(), r#"[1,{"b":"}"}]"#.into()));
+        assert_eq!(keys[1].0, "b");
+        assert_eq!(path_str(text, &["b"]).unwrap(), "x\n😀");
+        assert_eq!(path(text, &["c", "d"]).unwrap(), b"-1.5e3");
+        assert_eq!(path(text, &["c", "x"]), None);
+    }
+
+    #[test]
+    fn what_is_not_json() {
+        for bad in [
+            "",
+            "{",
+            "{\"a\"}",
+            "{\"a\":}",
+            "[1,]",
+            "01",
+            "\"\\x\"",
+            "tru",
+            "{\"a\":1,}",
+            "-",
+            "1.",
+            "1e",
+        ] {
+            assert!(skip_value(bad.as_bytes(), 0).is_err(), "{bad}");
+        }
+        assert_eq!(skip_value("[".repeat(200).as_bytes(), 0), Err(JsonError::TooDeep));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes: Vec<u8>) {
+            let _ = skip_value(&bytes, 0);
+            let _ = members(&bytes, |_, _| {});
+            let _ = elements(&bytes, |_| {});
+        }
+
+        #[test]
+        fn agrees_with_serde(bytes in "[\\[\\]{}:,\"a1 .e\\\\-]{0,24}") {
+            let ours = skip_value(bytes.as_bytes(), 0)
+                .is_ok_and(|end| skip_space(bytes.as_bytes(), end) == bytes.len());
+            let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&bytes).is_ok();
+            prop_assert_eq!(ours, theirs, "{}", bytes);
+        }
+
+        #[test]
+        fn strings_agree_with_serde(s: String) {
+            let text = serde_json::to_string(&s).unwrap();
+            prop_assert_eq!(string_at(text.as_bytes(), 0).unwrap(), s);
+        }
+    }
+}

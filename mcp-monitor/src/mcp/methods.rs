@@ -1,0 +1,51 @@
+//! Method names of all revisions, for recognising MCP among other JSON-RPC.
+
+/// `method` is one that some MCP revision defines, or is in its notification namespace.
+///
+/// `initialize` is also used by the Language Server Protocol, which does not run over HTTP.
+pub fn is_mcp(method: &str) -> bool {
+    matches!(
+        method,
+        "initialize"
+            | "ping"
+            | "server/discover"
+            | "tools/list"
+            | "tools/call"
+            | "resources/list"
+            | "resources/read"
+            | "resources/templates/list"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+            | "prompts/list"
+            | "prompts/get"
+            | "completion/complete"
+            | "logging/setLevel"
+            | "sampling/createMessage"
+            | "elicitation/create"
+            | "roots/list"
+            | "subscriptions/listen"
+            | "tasks/get"
+            | "tasks/result"
+            | "tasks/list"
+            | "tasks/update"
+            | "tasks/cancel"
+    ) || method.starts_with("notifications/")
+}
+
+/// Members that results of MCP methods have and that are rare elsewhere.
+pub const RESULT_MARKS: &[&str] = &[
+    "protocolVersion",
+    "serverInfo",
+    "capabilities",
+    "tools",
+    "content",
+    "structuredContent",
+    "contents",
+    "resources",
+    "resourceTemplates",
+    "prompts",
+    "messages",
+    "completion",
+    "roots",
+    "resultType",
+];

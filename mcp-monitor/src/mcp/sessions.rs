@@ -1,0 +1,389 @@
+//! Sessions and their transactions, over connections and processes.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroUsize,
+    sync::Arc,
+};
+
+use hashbrown::HashMap;
+use lru::LruCache;
+
+use super::{
+    Message, MessageKind, RequestId, Revision, TransportKind,
+    context::{Answered, ClientKey, Implementation, ServerKey, Session},
+    json,
+};
+use crate::{
+    flow::FlowId,
+    proto::http::ExchangeId,
+    types::{At, Direction, PacketId, Timestamp},
+};
+
+/// Handle of a session in [`Sessions`]; never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionHandle(u64);
+
+/// Caps of the tables.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// Sessions remembered; the least recently used is forgotten first.
+    pub sessions: NonZeroUsize,
+    /// Ids of unanswered requests of one session; the oldest is forgotten first.
+    pub pending: usize,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            sessions: NonZeroUsize::MIN.saturating_add(65_535),
+            pending: 4096,
+        }
+    }
+}
+
+/// A request that has no answer yet. There is no time limit: a slow tool may take hours.
+#[derive(Clone, Debug)]
+struct Pending {
+    method: Arc<str>,
+    name: Option<Arc<str>>,
+    at: At,
+    first: PacketId,
+    carrier: (FlowId, ExchangeId),
+    serial: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    session: Session,
+    /// By direction of the request and its id, oldest first out. Requests with one id are kept apart
+    /// by what carried them.
+    pending: LruCache<(Direction, RequestId), Vec<Pending>>,
+    serial: u64,
+    /// Answers that came before their request: a late retransmission, or one lost for good.
+    orphans: LruCache<(FlowId, ExchangeId, RequestId), ()>,
+    /// What clients answered lately, by id and body: a redirect makes them send it again.
+    repeats: LruCache<(RequestId, u64), Answered>,
+}
+
+/// Answers remembered for each of the two tables above, per session.
+const REMEMBERED: usize = 64;
+
+/// Open requests with one and the same id; more of them push the oldest out.
+const SAME_ID: usize = 16;
+
+/// All sessions.
+#[derive(Debug)]
+pub struct Sessions {
+    limits: SessionLimits,
+    states: LruCache<SessionHandle, State>,
+    by_id: HashMap<(ServerKey, Arc<str>), SessionHandle>,
+    next: u64,
+    started: u64,
+    forgotten_sessions: u64,
+    forgotten_requests: u64,
+    unmatched: u64,
+}
+
+impl Sessions {
+    /// Empty.
+    pub fn new(limits: SessionLimits) -> Self {
+        Self {
+            limits,
+            states: LruCache::new(limits.sessions),
+            by_id: HashMap::new(),
+            next: 0,
+            started: 0,
+            forgotten_sessions: 0,
+            forgotten_requests: 0,
+            unmatched: 0,
+        }
+    }
+
+    /// Sessions begun so far: those with an id of their own, and connections that spoke MCP without one.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// Sessions forgotten because the table was full.
+    pub fn forgotten_sessions(&self) -> u64 {
+        self.forgotten_sessions
+    }
+
+    /// Unanswered requests forgotten because a session had too many.
+    pub fn forgotten_requests(&self) -> u64 {
+        self.forgotten_requests
+    }
+
+    /// Responses whose request was not seen, before or after them.
+    pub fn unmatched(&self) -> u64 {
+        self.unmatched
+    }
+
+    /// The session, if it is still remembered.
+    pub fn get(&self, handle: SessionHandle) -> Option<&Session> {
+        self.states.peek(&handle).map(|s| &s.session)
+    }
+
+    /// For changing what is known of it.
+    pub fn get_mut(&mut self, handle: SessionHandle) -> Option<&mut Session> {
+        self.states.get_mut(&handle).map(|s| &mut s.session)
+    }
+
+    /// A session without id (yet).
+    pub fn begin(&mut self, server: ServerKey, client: ClientKey, start: Timestamp) -> SessionHandle {
+        let handle = SessionHandle(self.next);
+        self.next = self.next.saturating_add(1);
+        self.started = self.started.saturating_add(1);
+        let session = Session {
+            id: None,
+            server,
+            client,
+            transport: None,
+            requested: None,
+            negotiated: None,
+            server_info: None,
+            client_capabilities: None,
+            lossy: false,
+            start,
+        };
+        let state = State {
+            session,
+            pending: LruCache::unbounded(),
+            serial: 0,
+            orphans: LruCache::unbounded(),
+            repeats: LruCache::unbounded(),
+        };
+        if let Some((_, old)) = self.states.push(handle, state) {
+            self.forgotten_sessions = self.forgotten_sessions.saturating_add(1);
+            if let Some(id) = old.session.id {
+                self.by_id.remove(&(old.session.server, id));
+            }
+        }
+        handle
+    }
+
+    /// The session with this id at this server, begun if it is new.
+    pub fn with_id(
+        &mut self,
+        server: &ServerKey,
+        id: &str,
+        client: &ClientKey,
+        at: Timestamp,
+    ) -> SessionHandle {
+        let key = (server.clone(), Arc::from(id));
+        if let Some(&handle) = self.by_id.get(&key) {
+            self.states.promote(&handle);
+            return handle;
+        }
+        let handle = self.begin(server.clone(), client.clone(), at);
+        self.name(handle, id);
+        handle
+    }
+
+    /// The session with this id at this server, if known.
+    pub fn find(&self, server: &ServerKey, id: &str) -> Option<SessionHandle> {
+        self.by_id.get(&(server.clone(), Arc::from(id))).copied()
+    }
+
+    /// Gives a session that had none its id. One that has an id keeps it.
+    pub fn name(&mut self, handle: SessionHandle, id: &str) {
+        let Some(state) = self.states.get_mut(&handle) else {
+            return;
+        };
+        if state.session.id.is_none() {
+            let id: Arc<str> = Arc::from(id);
+            state.session.id = Some(id.clone());
+            self.by_id.insert((state.session.server.clone(), id), handle);
+        }
+    }
+
+    /// Forgets a session that can have no further messages. It has been counted.
+    pub fn end(&mut self, handle: SessionHandle) {
+        if let Some(state) = self.states.pop(&handle)
+            && let Some(id) = state.session.id
+        {
+            self.by_id.remove(&(state.session.server, id));
+        }
+    }
+
+    /// Notes a request so that its answer finds it.
+    pub fn ask(&mut self, handle: SessionHandle, message: &Message, flow: FlowId) {
+        let (Some(id), Some(method)) = (&message.id, &message.method) else {
+            return;
+        };
+        let limit = self.limits.pending;
+        let Some(state) = self.states.get_mut(&handle) else {
+            return;
+        };
+        if state.orphans.pop(&(flow, message.exchange, id.clone())).is_some() {
+            self.unmatched = self.unmatched.saturating_sub(1);
+            return;
+        }
+        let key = (message.direction, id.clone());
+        if state.pending.len() >= limit && !state.pending.contains(&key) {
+            let forgotten = state.pending.pop_lru().map_or(0, |(_, list)| list.len());
+            self.forgotten_requests = self.forgotten_requests.saturating_add(forgotten as u64);
+        }
+        state.serial = state.serial.saturating_add(1);
+        let pending = Pending {
+            method: method.clone(),
+            name: message.name.clone(),
+            at: message.at,
+            first: message.first,
+            carrier: (flow, message.exchange),
+            serial: state.serial,
+        };
+        let same_id = state.pending.get_or_insert_mut(key, Vec::new);
+        if same_id.len() >= SAME_ID {
+            same_id.remove(0);
+            self.forgotten_requests = self.forgotten_requests.saturating_add(1);
+        }
+        same_id.push(pending);
+    }
+
+    /// The request that `message` answers. One carried by the same exchange is preferred, then the
+    /// latest with that id: a request replayed after a redirect leaves the first one behind.
+    pub fn answer(&mut self, handle: SessionHandle, message: &Message, flow: FlowId) -> Option<Answered> {
+        let state = self.states.get_mut(&handle)?;
+        // Only what a client answers can be sent again by a redirect.
+        let repeat = (message.direction == Direction::ToServer)
+            .then(|| Some((message.id.clone()?, hash(&message.body))))
+            .flatten();
+        let found = state.take(message, flow);
+        match (&found, repeat) {
+            (Some(answered), Some(key)) => remember(&mut state.repeats, key, answered.clone()),
+            (None, Some(key)) if state.repeats.contains(&key) => return state.repeats.get(&key).cloned(),
+            (None, _) => {
+                self.unmatched = self.unmatched.saturating_add(1);
+                if let Some(id) = message.id.clone() {
+                    remember(&mut state.orphans, (flow, message.exchange, id), ());
+                }
+            }
+            (Some(_), None) => {}
+        }
+        found
+    }
+
+    /// Takes from `initialize`, `server/discover` and the version header what they say of the session.
+    pub fn learn(
+        &mut self,
+        handle: SessionHandle,
+        message: &Message,
+        answered: Option<&Answered>,
+        header: Option<&str>,
+    ) {
+        let Some(session) = self.get_mut(handle) else {
+            return;
+        };
+        let params = message.params().unwrap_or_default();
+        let result = message.result().unwrap_or_default();
+        let text = |json: &[u8], path: &[&str]| json::path_str(json, path).map(|s| s.into_owned());
+        let by_method = message.method.as_deref().or(answered.map(|a| a.method.as_ref()));
+        match (by_method, message.kind) {
+            (Some("initialize"), MessageKind::Request) => {
+                session.requested = text(params, &["protocolVersion"]).and_then(|v| Revision::parse(&v));
+                session.client.info = implementation(params, "clientInfo").map(|i| (i.name, i.version));
+                session.client_capabilities = canonical(params, &["capabilities"]);
+            }
+            (Some("initialize"), MessageKind::Response) => {
+                session.negotiated = text(result, &["protocolVersion"]).and_then(|v| Revision::parse(&v));
+                session.server_info = implementation(result, "serverInfo").map(Arc::new);
+            }
+            (Some("server/discover"), MessageKind::Response) => {
+                let info = implementation(result, "serverInfo").or_else(|| {
+                    json::path(result, &["_meta"])
+                        .and_then(|m| implementation(m, "io.modelcontextprotocol/serverInfo"))
+                });
+                session.server_info = info.map(Arc::new).or(session.server_info.take());
+            }
+            (Some(_), MessageKind::Request)
+                if session.requested.is_none() || session.client.info.is_none() =>
+            {
+                if let Some(meta) = json::path(params, &["_meta"]) {
+                    let version = text(meta, &["io.modelcontextprotocol/protocolVersion"]);
+                    if let Some(version) = version.and_then(|v| Revision::parse(&v)) {
+                        session.requested.get_or_insert(version.clone());
+                        session.negotiated = Some(version);
+                    }
+                    if session.client.info.is_none() {
+                        session.client.info = implementation(meta, "io.modelcontextprotocol/clientInfo")
+                            .map(|i| (i.name, i.version));
+                    }
+                    if session.client_capabilities.is_none() {
+                        session.client_capabilities =
+                            canonical(meta, &["io.modelcontextprotocol/clientCapabilities"]);
+                    }
+                }
+            }
+            _ => {}
+        }
+        // A capture that began after the handshake: the header every later request carries says it.
+        if session.negotiated.is_none()
+            && message.direction == Direction::ToServer
+            && by_method != Some("initialize")
+        {
+            session.negotiated = header.and_then(Revision::parse);
+        }
+    }
+
+    /// The transport, once something shows it.
+    pub fn set_transport(&mut self, handle: SessionHandle, transport: TransportKind) {
+        if let Some(session) = self.get_mut(handle) {
+            session.transport = Some(transport);
+        }
+    }
+}
+
+impl State {
+    fn take(&mut self, message: &Message, flow: FlowId) -> Option<Answered> {
+        let key = (message.direction.reversed(), message.id.clone()?);
+        let candidates = self.pending.get_mut(&key)?;
+        let carrier = (flow, message.exchange);
+        let at = candidates
+            .iter()
+            .position(|p| p.carrier == carrier)
+            .or(candidates.len().checked_sub(1))?;
+        let found = candidates.remove(at);
+        // What was asked before with the same id is answered too, or never will be.
+        candidates.retain(|p| p.serial > found.serial);
+        if candidates.is_empty() {
+            self.pending.pop(&key);
+        }
+        Some(Answered {
+            latency: message.at.time.since(found.at.time),
+            method: found.method,
+            name: found.name,
+            at: found.at,
+            first: found.first,
+        })
+    }
+}
+
+fn remember<K: Hash + Eq, V>(table: &mut LruCache<K, V>, key: K, value: V) {
+    table.put(key, value);
+    if table.len() > REMEMBERED {
+        table.pop_lru();
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn implementation(object: &[u8], key: &str) -> Option<Implementation> {
+    let info = json::path(object, &[key])?;
+    let name = json::path_str(info, &["name"])?;
+    let version = json::path_str(info, &["version"]).unwrap_or_default();
+    Some(Implementation {
+        name: name.as_ref().into(),
+        version: version.as_ref().into(),
+    })
+}
+
+fn canonical(object: &[u8], path: &[&str]) -> Option<Arc<str>> {
+    let value: serde_json::Value = serde_json::from_slice(json::path(object, path)?).ok()?;
+    serde_json_canonicalizer::to_string(&value).ok().map(Arc::from)
+}

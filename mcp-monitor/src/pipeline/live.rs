@@ -1,0 +1,193 @@
+//! The engine over the kernel's records.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    application::Interest,
+    correlator::{Correlator, Wanted, kernel_hosts},
+    record::Record,
+    replay::Outcome,
+    shard::{Event, Shard, ShardLimits},
+    summary::Summary,
+};
+use crate::{
+    alert::AlerterOptions,
+    config::pins::Pins,
+    decode::{Decoded, Decoder},
+    mcp::tracker::TrackerLimits,
+    source::{
+        live::{FlowVerdict, LiveError, LiveOptions, LiveRecord, LiveSource},
+        verdict::HostDrift,
+    },
+    types::{At, Timestamp},
+};
+
+/// How a live run goes.
+pub struct RunOptions {
+    /// What must hold.
+    pub pins: Arc<Pins>,
+    /// Records wanted.
+    pub wanted: Wanted,
+    /// How to attach.
+    pub source: LiveOptions,
+    /// Caps of the flow table and the parsers.
+    pub shard: ShardLimits,
+    /// Caps of the tracker.
+    pub tracker: TrackerLimits,
+    /// Dedup of alerts.
+    pub alerts: AlerterOptions,
+}
+
+/// Why a live run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError<E> {
+    /// The kernel side.
+    #[error(transparent)]
+    Source(#[from] LiveError),
+    /// The output.
+    #[error("output: {0}")]
+    Output(E),
+}
+
+/// How long records still in the ring are waited for at the end.
+const DRAIN: Duration = Duration::from_millis(300);
+/// How often time passes for flows and alerts without packets.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Watches until `shutdown` is done, then takes what is left in the ring and ends.
+///
+/// `ready` is called once the programs are attached.
+///
+/// # Errors
+///
+/// When the programs cannot be attached or their ring breaks, and those of `emit`.
+pub async fn run<E>(
+    options: RunOptions,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(&LiveSource),
+    mut emit: impl FnMut(Vec<Record>) -> Result<(), E>,
+) -> Result<Outcome, RunError<E>> {
+    let started = Instant::now();
+    let (hosts, _) = kernel_hosts(&options.pins);
+    let mut source = LiveSource::attach(&options.source, &hosts)?;
+    ready(&source);
+    let mut engine = Engine {
+        correlator: Correlator::new(options.pins, options.tracker, options.alerts, options.wanted, false),
+        shard: Shard::new(0, options.shard),
+        events: Vec::new(),
+        last: At::default(),
+        packets: 0,
+        bytes: 0,
+    };
+    let mut records = Vec::new();
+    let mut ticks = tokio::time::interval(TICK);
+    let mut drain_until = None;
+    tokio::pin!(shutdown);
+    loop {
+        let deadline = drain_until.map(tokio::time::Instant::from_std);
+        tokio::select! {
+            biased;
+            () = &mut shutdown, if drain_until.is_none() => {
+                drain_until = Some(Instant::now().checked_add(DRAIN).unwrap_or(started));
+            }
+            () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => break,
+            _ = ticks.tick() => engine.tick(),
+            result = source.next(&mut records) => result?,
+        }
+        engine.feed(&mut records);
+        for (cookie, interest) in engine.shard.take_interests() {
+            if let Some(verdict) = verdict(interest) {
+                source.set_verdict(cookie, verdict)?;
+            }
+        }
+        let out = engine.correlator.take_records();
+        if !out.is_empty() {
+            emit(out).map_err(RunError::Output)?;
+        }
+    }
+    engine.finish();
+    emit(engine.correlator.take_records()).map_err(RunError::Output)?;
+    let decoder = Decoder::new(crate::decode::DecodeLimits::default());
+    let mut summary = Summary::collect(&decoder, std::iter::once(&engine.shard), &engine.correlator);
+    summary.packets = engine.packets;
+    summary.bytes = engine.bytes;
+    summary.kernel = Some(source.counters()?);
+    summary.seconds = started.elapsed().as_secs_f64();
+    Ok(Outcome { summary, worst: engine.correlator.worst(), error: None })
+}
+
+fn verdict(interest: Interest) -> Option<FlowVerdict> {
+    match interest {
+        Interest::Undecided => None,
+        Interest::Captured => Some(FlowVerdict::Captured),
+        Interest::Watch => Some(FlowVerdict::Watch),
+        Interest::HandshakeOnly => Some(FlowVerdict::HandshakeOnly),
+        Interest::Ignored => Some(FlowVerdict::Ignored),
+    }
+}
+
+struct Engine {
+    correlator: Correlator,
+    shard: Shard,
+    events: Vec<Event>,
+    last: At,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Engine {
+    fn feed(&mut self, records: &mut Vec<LiveRecord>) {
+        for record in records.drain(..) {
+            match record {
+                LiveRecord::Segment(segment) => {
+                    self.last = segment.at;
+                    self.count(segment.wire_len);
+                    self.packet(&Decoded::Tcp(segment));
+                }
+                LiveRecord::Datagram(datagram) => {
+                    self.last = datagram.at;
+                    self.count(datagram.wire_len);
+                    self.packet(&Decoded::Udp(datagram));
+                }
+                LiveRecord::Drift { at, kind, host, address, port, cookie, .. } => {
+                    self.correlator.kernel_drift(at, &HostDrift { kind, host, address, port }, cookie);
+                }
+                LiveRecord::Process { cookie, process, .. } => self.correlator.process(cookie, process),
+            }
+        }
+    }
+
+    fn count(&mut self, bytes: u32) {
+        self.packets = self.packets.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(u64::from(bytes));
+    }
+
+    fn packet(&mut self, packet: &Decoded) {
+        self.shard.feed(packet, &mut self.events);
+        for event in self.events.drain(..) {
+            self.correlator.event(&event.event);
+        }
+    }
+
+    fn tick(&mut self) {
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Timestamp(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+        let at = At { time: now.max(self.last.time), packet: self.last.packet };
+        self.shard.tick(at, &mut self.events);
+        for event in self.events.drain(..) {
+            self.correlator.event(&event.event);
+        }
+        self.correlator.tick(at);
+    }
+
+    fn finish(&mut self) {
+        self.shard.finish(self.last, &mut self.events);
+        for event in self.events.drain(..) {
+            self.correlator.event(&event.event);
+        }
+        self.correlator.finish(self.last);
+    }
+}

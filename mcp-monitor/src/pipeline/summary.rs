@@ -1,0 +1,192 @@
+//! The counts of a run, as `--summary` and `/metrics` export them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Serialize;
+
+use super::{correlator::Correlator, shard::Shard};
+use crate::decode::Decoder;
+#[cfg(feature = "live")]
+use crate::source::live::KernelCounters;
+
+/// One JSON object; the keys are part of the contract.
+#[derive(Clone, Default, Debug, Serialize)]
+pub struct Summary {
+    /// Packets read (live: records from the kernel that carried packets).
+    pub packets: u64,
+    /// Bytes of them on the wire.
+    pub bytes: u64,
+    /// Captures that broke off, and packets that could not be read.
+    pub capture_errors: u64,
+    /// Flows begun.
+    pub flows: Flows,
+    /// TCP.
+    pub tcp: Tcp,
+    /// DNS messages.
+    pub dns: Dns,
+    /// TLS.
+    pub tls: Tls,
+    /// HTTP messages.
+    pub http: Http,
+    /// Server-sent events.
+    pub sse: Sse,
+    /// MCP.
+    pub mcp: Mcp,
+    /// By kind.
+    pub anomalies: BTreeMap<&'static str, u64>,
+    /// Alerts by rule, suppressed ones left out.
+    pub alerts: BTreeMap<&'static str, u64>,
+    /// What was let go, by table or limit. Zero everywhere means nothing was.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Counters of the kernel program; live only.
+    #[cfg(feature = "live")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelCounters>,
+    /// Wall time of the run.
+    pub seconds: f64,
+}
+
+/// Flows by transport.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Flows {
+    /// TCP connections.
+    pub tcp: u64,
+    /// UDP flows.
+    pub udp: u64,
+}
+
+/// TCP reassembly.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Tcp {
+    /// Segments, duplicates of the capture left out.
+    pub segments: u64,
+    /// Segments that brought only bytes already seen.
+    pub retransmitted: u64,
+    /// Segments that came before bytes preceding them.
+    pub reordered: u64,
+    /// Holes given up.
+    pub gaps: u64,
+    /// Bytes in them.
+    pub lost_bytes: u64,
+}
+
+/// DNS messages.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Dns {
+    /// Queries.
+    pub queries: u64,
+    /// Responses.
+    pub responses: u64,
+    /// Responses with rcode 3.
+    pub nxdomain: u64,
+}
+
+/// TLS.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Tls {
+    /// ClientHellos.
+    pub client_hellos: u64,
+    /// ServerHellos, HelloRetryRequest left out.
+    pub server_hellos: u64,
+    /// Flows whose plaintext was opened.
+    pub decrypted_flows: u64,
+}
+
+/// HTTP messages.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Http {
+    /// Requests.
+    pub requests: u64,
+    /// Final responses.
+    pub responses: u64,
+}
+
+/// Server-sent events.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Sse {
+    /// Responses of type `text/event-stream`.
+    pub streams: u64,
+    /// Events dispatched.
+    pub events: u64,
+}
+
+/// MCP messages.
+#[derive(Clone, Default, Debug, Serialize)]
+pub struct Mcp {
+    /// `method` with `id`.
+    pub requests: u64,
+    /// `result` or `error`.
+    pub responses: u64,
+    /// `method` without `id`.
+    pub notifications: u64,
+    /// Responses with `error`.
+    pub errors: u64,
+    /// Sessions begun: with an id, or connections that spoke MCP without one.
+    pub sessions: u64,
+    /// Responses whose request was not seen.
+    pub unmatched: u64,
+    /// Requests and notifications by method.
+    pub methods: BTreeMap<Arc<str>, u64>,
+}
+
+impl Summary {
+    /// Adds up what the parts of the engine counted.
+    pub fn collect<'a>(
+        decoder: &Decoder,
+        shards: impl Iterator<Item = &'a Shard>,
+        correlator: &Correlator,
+    ) -> Self {
+        let mut s = Self::default();
+        let add = |to: &mut u64, n: u64| *to = to.saturating_add(n);
+        let mut drop = BTreeMap::new();
+        let mut dropped = |key: &'static str, n: u64| {
+            let count: &mut u64 = drop.entry(key).or_default();
+            *count = count.saturating_add(n);
+        };
+        for shard in shards {
+            let f = shard.flow_counters();
+            add(&mut s.flows.tcp, f.flows_tcp);
+            add(&mut s.flows.udp, f.flows_udp);
+            add(&mut s.tcp.segments, f.segments);
+            add(&mut s.tcp.retransmitted, f.retransmitted);
+            add(&mut s.tcp.reordered, f.reordered);
+            add(&mut s.tcp.gaps, f.gaps);
+            add(&mut s.tcp.lost_bytes, f.lost_bytes);
+            dropped("flows_evicted", f.evictions);
+            dropped("segments_over_limit", f.pending_dropped);
+            dropped("streams_over_limit", f.pending_evicted);
+            dropped("anomalies_over_limit", f.anomalies_suppressed);
+            let a = shard.application_counters();
+            add(&mut s.dns.queries, a.dns_queries);
+            add(&mut s.dns.responses, a.dns_responses);
+            add(&mut s.dns.nxdomain, a.dns_nxdomain);
+            add(&mut s.tls.client_hellos, a.client_hellos);
+            add(&mut s.tls.server_hellos, a.server_hellos);
+            add(&mut s.http.requests, a.conversation.http_requests);
+            add(&mut s.http.responses, a.conversation.http_responses);
+            add(&mut s.sse.streams, a.conversation.sse_streams);
+            add(&mut s.sse.events, a.conversation.sse_events);
+        }
+        let d = decoder.counters();
+        dropped("fragments_lost", d.fragments_lost);
+        dropped("anomalies_over_limit", d.anomalies_dropped);
+        let tracker = correlator.tracker();
+        let m = tracker.counters();
+        s.mcp = Mcp {
+            requests: m.requests,
+            responses: m.responses,
+            notifications: m.notifications,
+            errors: m.errors,
+            sessions: tracker.sessions().started(),
+            unmatched: tracker.sessions().unmatched(),
+            methods: m.methods.clone(),
+        };
+        dropped("sessions_forgotten", tracker.sessions().forgotten_sessions());
+        dropped("requests_forgotten", tracker.sessions().forgotten_requests());
+        dropped("names_forgotten", tracker.names_forgotten());
+        s.dropped = drop;
+        s.anomalies = correlator.anomalies().iter().map(|(kind, n)| (kind.slug(), *n)).collect();
+        s.alerts = correlator.alert_counts().clone();
+        s
+    }
+}

@@ -1,0 +1,110 @@
+//! The monitor attached live, as a user starts it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::binary;
+use crate::process::Process;
+use crate::undo::TempDir;
+
+/// How long the monitor may take to attach, and to drain at its end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What to watch, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Pins file.
+    pub pins: Option<PathBuf>,
+    /// Watch this cgroup instead of the root.
+    pub cgroup: Option<PathBuf>,
+    /// Alerts as text instead of JSON lines.
+    pub text: bool,
+}
+
+/// `mcp-monitor run`, attached.
+#[derive(Debug)]
+pub struct Monitor {
+    process: Process,
+    dir: TempDir,
+}
+
+/// What a live run left behind.
+#[derive(Debug)]
+pub struct Watched {
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// The summary.
+    pub summary: Value,
+}
+
+impl Watched {
+    /// The alerts, when they were written as JSON lines.
+    pub fn alerts(&self) -> Result<Vec<Value>> {
+        binary::records(&self.stdout)
+    }
+}
+
+impl Monitor {
+    /// Starts the monitor and returns once it watches.
+    pub fn start(options: &Options) -> Result<Self> {
+        Self::start_at(&binary::locate()?, options, |_| {})
+    }
+
+    /// As [`Self::start`], of this binary; `each` sees every line of standard output as it comes.
+    pub fn start_at(binary: &Path, options: &Options, each: fn(&str)) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let mut command = Command::new(binary);
+        command.arg("run").env_remove("RUST_LOG");
+        command.arg("--summary").arg(summary(dir.path()));
+        command.args(["--format", if options.text { "text" } else { "json" }]);
+        if let Some(pins) = &options.pins {
+            command.arg("--pins").arg(pins);
+        }
+        if let Some(cgroup) = &options.cgroup {
+            command.arg("--cgroup").arg(cgroup);
+        }
+        let process = Process::spawn_with("mcp-monitor", command, each)?;
+        let ready = process
+            .stderr
+            .wait_for(PATIENCE, |line| line.contains("watching"));
+        ensure!(
+            ready.is_some(),
+            "mcp-monitor did not attach:\n{}",
+            process.stderr.text()
+        );
+        Ok(Self { process, dir })
+    }
+
+    /// Lines of standard output so far, and a way to wait for one.
+    pub fn stdout(&self) -> &crate::process::Lines {
+        &self.process.stdout
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Ends the monitor (SIGTERM) after it drained.
+    pub fn stop(mut self) -> Result<Watched> {
+        let status = self.process.stop(PATIENCE)?;
+        let (stdout, stderr) = (self.process.stdout.text(), self.process.stderr.text());
+        ensure!(status.success(), "mcp-monitor ended with {status}:\n{stderr}");
+        let text = std::fs::read_to_string(summary(self.dir.path())).context("no summary")?;
+        Ok(Watched {
+            stdout,
+            stderr,
+            summary: serde_json::from_str(&text)?,
+        })
+    }
+}
+
+fn summary(dir: &Path) -> PathBuf {
+    dir.join("summary.json")
+}

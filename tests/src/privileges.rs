@@ -1,0 +1,69 @@
+//! Whether this machine lets a test make namespaces and load BPF programs.
+
+use anyhow::{Result, bail};
+
+use crate::cgroup;
+
+/// Fails with the reason if namespaces or BPF programs are out of reach.
+pub fn check() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("not root: network namespaces and BPF programs need it");
+    }
+    cgroup::mount_point()?;
+    if !may_load_bpf(&std::fs::read_to_string("/proc/self/status")?) {
+        bail!("no permission to load BPF programs (CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN)");
+    }
+    for program in ["ip", "tcpdump"] {
+        if which(program).is_none() {
+            bail!("{program} is not installed: run `cargo xtask setup`");
+        }
+    }
+    if let Err(error) = crate::netns::Namespace::new("probe") {
+        bail!("no network namespaces here: {error:#}");
+    }
+    Ok(())
+}
+
+/// Reads the effective capabilities from a process's status.
+fn may_load_bpf(status: &str) -> bool {
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |capability: u32| mask >> capability & 1 == 1;
+    // Numbers of linux/capability.h.
+    let (net_admin, sys_admin, bpf) = (12, 21, 39);
+    has(sys_admin) || (has(bpf) && has(net_admin))
+}
+
+/// The path of a program that the shell would find.
+pub fn which(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(Into::into))
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Whether a skipped test is a failure: in CI nothing may be left out unseen.
+pub fn must_not_skip() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true" || value == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_load_bpf;
+
+    #[test]
+    fn capabilities_are_read_from_the_mask() {
+        assert!(may_load_bpf("Name:\tx\nCapEff:\t000001ffffffffff\n"));
+        assert!(
+            may_load_bpf("CapEff:\t0000008000001000\n"),
+            "CAP_BPF with CAP_NET_ADMIN"
+        );
+        assert!(!may_load_bpf("CapEff:\t0000008000000000\n"), "CAP_BPF alone");
+        assert!(!may_load_bpf("CapEff:\t0000000000000000\n"));
+        assert!(!may_load_bpf(""));
+    }
+}

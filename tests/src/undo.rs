@@ -1,0 +1,94 @@
+//! What must be undone, whatever way the program ends.
+//!
+//! Each helper that makes something lasting registers how to undo it. The returned guard
+//! undoes it when dropped; a signal undoes everything that is still registered, newest first.
+//! After a SIGKILL nothing can run: names carry the process id, so that the next run removes
+//! what a dead one left ([`crate::netns::remove_stale`]).
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, Once, PoisonError};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+type Action = Box<dyn FnOnce() + Send>;
+
+static ACTIONS: Mutex<Vec<(u64, Action)>> = Mutex::new(Vec::new());
+static WATCH: Once = Once::new();
+
+/// Undoes what it was registered for when dropped.
+#[derive(Debug)]
+pub struct Undo(u64);
+
+/// Registers an action to be run once: on drop of the guard, or on a signal.
+pub fn register(action: impl FnOnce() + Send + 'static) -> Undo {
+    WATCH.call_once(watch_signals);
+    let mut actions = ACTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    let id = actions.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
+    actions.push((id, Box::new(action)));
+    Undo(id)
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        let action = {
+            let mut actions = ACTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+            actions
+                .iter()
+                .position(|(id, _)| *id == self.0)
+                .map(|at| actions.remove(at).1)
+        };
+        match action {
+            Some(action) => action(),
+            // The signal's thread has taken it and is at it; it ends the process when it is
+            // done, and a thread that went on could end the process before.
+            None => loop {
+                std::thread::park();
+            },
+        }
+    }
+}
+
+/// A folder that is removed on drop, and on a signal too.
+#[derive(Debug)]
+pub struct TempDir {
+    path: PathBuf,
+    _undo: Undo,
+}
+
+impl TempDir {
+    /// Makes the folder.
+    pub fn new() -> std::io::Result<Self> {
+        let path = tempfile::Builder::new().prefix("mcpmon-").tempdir()?.keep();
+        let removed = path.clone();
+        let undo = register(move || {
+            let _ = std::fs::remove_dir_all(removed);
+        });
+        Ok(Self { path, _undo: undo })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn run_all() {
+    // Taken out first: an action may drop guards of its own.
+    let actions = std::mem::take(&mut *ACTIONS.lock().unwrap_or_else(PoisonError::into_inner));
+    for (_, action) in actions.into_iter().rev() {
+        action();
+    }
+}
+
+fn watch_signals() {
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else {
+        return;
+    };
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            run_all();
+            std::process::exit(128 + signal);
+        }
+    });
+}

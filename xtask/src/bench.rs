@@ -1,0 +1,31 @@
+//! Measures what the monitor costs, and writes it down in docs/PERFORMANCE.md.
+
+mod live;
+mod replay;
+mod report;
+mod stats;
+
+use anyhow::Result;
+
+/// What to measure
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum What {
+    /// Throughput of a veth pair with the monitor attached, without it, and with tcpdump
+    Live(live::Args),
+    /// Speed of replay over captures
+    Replay(replay::Args),
+}
+
+/// Runs `bench`.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.what {
+        What::Live(args) => live::run(args),
+        What::Replay(args) => replay::run(args),
+    }
+}
