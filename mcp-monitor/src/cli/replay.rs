@@ -24,11 +24,12 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         let index = u16::try_from(index).map_err(|_| Failure::Usage("at most 65536 files at once".into()))?;
         readers.push(CaptureReader::open(file, index).map_err(Failure::work)?);
     }
-    let threads = match args.threads {
+    let threads = match args.threads.or(policy.program.threads) {
         Some(n) => usize::from(n),
         None => thread::available_parallelism().map_or(1, usize::from).min(MAX_DEFAULT_THREADS),
     };
     let options = ReplayOptions {
+        fingerprint_key: policy.program.fingerprint_key.map(|key| key.0),
         pins: policy.pins,
         wanted: args.output.wanted(),
         threads,
@@ -38,7 +39,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         alerts: AlerterOptions {
             mode: Mode::Settled,
             captures: args.files.iter().map(|f| capture_name(f)).collect(),
-            ..AlerterOptions::default()
+            ..policy.program.alerts.alerter()
         },
     };
     let bar = progress_bar(&args.files);

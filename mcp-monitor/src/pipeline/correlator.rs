@@ -89,6 +89,11 @@ impl Correlator {
         }
     }
 
+    /// The key of fingerprints from here on.
+    pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
+        self.detector.set_fingerprint_key(key);
+    }
+
     /// Changes the pins from here on.
     pub fn set_pins(&mut self, pins: Arc<Pins>) {
         let (hosts, host_endpoints) = kernel_hosts(&pins);

@@ -39,6 +39,8 @@ pub struct RunOptions {
     pub tracker: TrackerLimits,
     /// Dedup of alerts.
     pub alerts: AlerterOptions,
+    /// Key of fingerprints; a fixed one by default.
+    pub fingerprint_key: Option<[u8; 32]>,
 }
 
 /// Why a live run ended early.
@@ -82,6 +84,9 @@ pub async fn run<E>(
         packets: 0,
         bytes: 0,
     };
+    if let Some(key) = &options.fingerprint_key {
+        engine.correlator.set_fingerprint_key(key);
+    }
     let mut records = Vec::new();
     let mut ticks = tokio::time::interval(TICK);
     let mut drain_until = None;

@@ -40,6 +40,8 @@ pub struct ReplayOptions {
     pub tracker: TrackerLimits,
     /// Dedup of alerts.
     pub alerts: AlerterOptions,
+    /// Key of fingerprints; a fixed one by default, so that replays agree.
+    pub fingerprint_key: Option<[u8; 32]>,
 }
 
 /// What a replay found.
@@ -69,6 +71,9 @@ pub fn replay<E>(
     let mut decoder = Decoder::new(options.decode);
     let mut correlator =
         Correlator::new(options.pins, options.tracker, options.alerts, options.wanted, true);
+    if let Some(key) = &options.fingerprint_key {
+        correlator.set_fingerprint_key(key);
+    }
     let mut shards = Shards::new(|index| Shard::new(index, options.shard.clone()));
     let mut reader = BatchReader { input: &mut input, decoder: &mut decoder, last: At::default(), error: None };
     let mut totals = Totals::default();
