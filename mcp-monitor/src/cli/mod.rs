@@ -1,4 +1,6 @@
 //! Commands.
+pub mod check;
+
 use std::process::ExitCode;
 
 /// Runs the program.

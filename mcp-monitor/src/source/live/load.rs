@@ -30,7 +30,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MCP_MONITOR_EBPF_OBJECT"));
 
 /// Root of the cgroup2 file system.
-pub(crate) fn cgroup2_root() -> Result<PathBuf, LiveError> {
+pub fn cgroup2_root() -> Result<PathBuf, LiveError> {
     let mounts = fs::read_to_string("/proc/mounts").map_err(|_| LiveError::NoCgroup2)?;
     cgroup2_in(&mounts).ok_or(LiveError::NoCgroup2)
 }
@@ -54,7 +54,7 @@ pub(super) fn open_cgroup(given: Option<&Path>) -> Result<File, LiveError> {
 }
 
 /// Capabilities that are needed and not there.
-pub(crate) fn missing_capabilities() -> Vec<&'static str> {
+pub fn missing_capabilities() -> Vec<&'static str> {
     let effective = fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|status| {

@@ -24,7 +24,12 @@ use aya::{
 use mcp_monitor_common::{flow::state, verdict::DriftKind};
 use tokio::io::unix::AsyncFd;
 
-pub use self::{counters::KernelCounters, error::LiveError, features::Features};
+pub use self::{
+    counters::KernelCounters,
+    error::LiveError,
+    features::Features,
+    load::{cgroup2_root, missing_capabilities},
+};
 use super::verdict::{PinnedHost, Verdicts};
 use crate::{
     attribution::Attribution,
@@ -151,7 +156,7 @@ impl LiveSource {
         let pins = pins::Pins::new(&mut programs, seed, hosts)?;
         let ring =
             RingBuf::try_from(load::take(&mut programs, "EVENTS")?).map_err(LiveError::map("EVENTS"))?;
-        let ring = AsyncFd::new(ring).map_err(LiveError::Ring)?;
+        let ring = ring::pollable(ring).map_err(LiveError::Ring)?;
         let verdicts = (!features.bpf_loop).then(|| Verdicts::new(hosts));
         let reader = ring::Reader::new(verdicts, Attribution::new(load::cgroup2_root().ok()));
         load::attach(&mut programs, &cgroup)?;
