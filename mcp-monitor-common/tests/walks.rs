@@ -1,5 +1,12 @@
 //! The walks against naive readers of the same formats, and against bytes of any kind.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test may fail"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcp_monitor_common::{

@@ -110,10 +110,16 @@ pub(crate) unsafe fn segment(skb: Skb, slot: *mut Slot) {
             total: (*slot).wanted,
             reserved: 0,
         };
-        for _ in 0..MAX_CHUNKS {
-            if !chunk(skb, slot) {
+        let mut more = chunk(skb, slot);
+        // Between the first piece and the others, which take its place in the buffer.
+        if (*slot).look != 0 && maps::has_loop() {
+            find_server_name(slot);
+        }
+        for _ in 1..MAX_CHUNKS {
+            if !more {
                 break;
             }
+            more = chunk(skb, slot);
         }
         let (offset, wanted) = ((*slot).head.offset, (*slot).wanted);
         if offset < wanted {
@@ -138,12 +144,6 @@ unsafe fn chunk(skb: Skb, slot: *mut Slot) -> bool {
             piece.wrapping_add(SEGMENT as u64),
             piece,
         );
-        if (*slot).look != 0 {
-            (*slot).look = 0;
-            if maps::has_loop() {
-                find_server_name(slot);
-            }
-        }
         (*slot).head.flags = ((*slot).head.flags & !flags::RESUMED) | flags::CONTINUED;
         let offset = offset.wrapping_add((*slot).head.length);
         (*slot).head.offset = offset;

@@ -2,6 +2,14 @@
 //!
 //! Says so on standard error and passes where the privileges are missing.
 #![cfg(feature = "live")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::print_stderr,
+    reason = "a test may fail"
+)]
 
 use std::{
     fs,
@@ -61,10 +69,11 @@ impl TestCgroup {
         })
     }
 
-    fn attach(&self, hosts: &[PinnedHost]) -> Option<LiveSource> {
+    fn attach(&self, hosts: &[PinnedHost], userspace_verdicts: bool) -> Option<LiveSource> {
         let options = LiveOptions {
             cgroup: Some(self.path.clone()),
             ring_bytes: 16 << 20,
+            userspace_verdicts,
             ..LiveOptions::default()
         };
         match LiveSource::attach(&options, hosts) {
@@ -101,9 +110,13 @@ struct Bench {
 impl Bench {
     /// `None` where this machine does not allow it.
     fn new(hosts: &[PinnedHost]) -> Option<Self> {
+        Self::judging(hosts, false)
+    }
+
+    fn judging(hosts: &[PinnedHost], userspace_verdicts: bool) -> Option<Self> {
         let cgroup = TestCgroup::new()?;
         Some(Self {
-            source: cgroup.attach(hosts)?,
+            source: cgroup.attach(hosts, userspace_verdicts)?,
             records: Vec::new(),
             cgroup,
         })
@@ -303,7 +316,9 @@ async fn a_socket_older_than_the_monitor_is_seen() {
     let Some(cgroup) = TestCgroup::new() else { return };
     let (mut client, mut server) = connection("127.0.0.1:0");
     let port = server.local_addr().unwrap().port();
-    let Some(source) = cgroup.attach(&[]) else { return };
+    let Some(source) = cgroup.attach(&[], false) else {
+        return;
+    };
     let mut bench = Bench {
         source,
         records: Vec::new(),
@@ -385,6 +400,16 @@ fn pin(pattern: &str, prefixes: &[&str]) -> PinnedHost {
 
 #[tokio::test(flavor = "current_thread")]
 async fn drift_is_judged_in_the_kernel() {
+    judges_drift(false).await;
+}
+
+/// What a kernel without `bpf_loop` gets.
+#[tokio::test(flavor = "current_thread")]
+async fn drift_is_judged_in_userspace_alike() {
+    judges_drift(true).await;
+}
+
+async fn judges_drift(userspace: bool) {
     let hosts = [
         pin("mcp.example.com", &["192.0.2.0/24", "2001:db8::/32"]),
         pin("*.wild.example", &["192.0.2.0/24"]),
@@ -400,6 +425,7 @@ async fn drift_is_judged_in_the_kernel() {
     let bad: IpAddr = "127.66.0.1".parse().unwrap();
     let bad6: IpAddr = "2001:db9::1".parse().unwrap();
 
+    let hello = client_hello("mcp.example.com");
     resolve(resolver, &answer("mcp.example.com", &[], &[good, good6]));
     resolve(resolver, &answer("other.example.com", &[], &[bad]));
     resolve(
@@ -428,6 +454,13 @@ async fn drift_is_judged_in_the_kernel() {
     assert_eq!(datagrams.count(), 10, "five queries, five answers, each once");
 
     bench.records.clear();
+    let (mut client, mut server) = connection("127.0.0.1:0");
+    pass(&mut client, &mut server, &hello);
+    bench.settle().await;
+    let here: IpAddr = "127.0.0.1".parse().unwrap();
+    assert_eq!(bench.drifts(), [(DriftKind::Sni, 0, here)]);
+
+    bench.records.clear();
     assert!(TcpStream::connect(SocketAddr::new(bad, 9)).is_err());
     assert!(TcpStream::connect("127.66.0.2:9").is_err());
     bench.settle().await;
@@ -435,7 +468,8 @@ async fn drift_is_judged_in_the_kernel() {
     assert_eq!(drifts.len(), 1);
     assert_eq!((drifts[0].0, drifts[0].2), (DriftKind::Connect, bad));
     let counters = bench.counters();
-    assert_eq!((counters.dns_walked, counters.dns_given_up), (5, 0));
+    let walked = if userspace { 0 } else { 5 };
+    assert_eq!((counters.dns_walked, counters.dns_given_up), (walked, 0));
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -194,7 +194,12 @@ unsafe fn segment(
     }
     // SAFETY: checked for null; a field at a time, since the other direction may run too.
     unsafe {
-        identify(skb, socket, slot);
+        let control = (*slot).headers.flags & (SYN | FIN | RST) != 0;
+        if (*slot).headers.payload_length == 0 && !control && (*flow).state != state::NEW {
+            count(Counter::Acknowledgements);
+            return;
+        }
+        (*slot).cookie = bpf_get_socket_cookie(skb.context());
         if (*flow).state == state::NEW {
             (*flow).state = claim(skb, slot, egress);
             debug!(ctx, "flow {} state {}", (*slot).cookie, (*flow).state);
@@ -208,6 +213,7 @@ unsafe fn segment(
         } else if now == state::IGNORED {
             count(Counter::Ignored);
         } else if wanted(skb, slot, flow, egress) {
+            identify(skb, socket, slot);
             emit::segment(skb, slot);
         }
     }

@@ -13,7 +13,7 @@ use aya::{
     programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr},
 };
 
-use super::{Features, LiveError};
+use super::{Features, LiveError, ProgramCost};
 
 /// Packet programs, and where they sit.
 const PACKETS: [(&str, CgroupSkbAttachType); 2] = [
@@ -154,6 +154,20 @@ fn attaching(name: &'static str) -> impl FnOnce(aya::programs::ProgramError) -> 
         name,
         source: Box::new(source),
     }
+}
+
+pub(super) fn costs(programs: &Ebpf) -> Vec<ProgramCost> {
+    programs
+        .programs()
+        .filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some(ProgramCost {
+                name: name.into(),
+                runs: info.run_count(),
+                time: info.run_time(),
+            })
+        })
+        .collect()
 }
 
 pub(super) fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, LiveError> {
