@@ -415,7 +415,7 @@ async fn judges_drift(userspace: bool) {
         pin("*.wild.example", &["192.0.2.0/24"]),
         pin("any.example", &[]),
     ];
-    let Some(mut bench) = Bench::new(&hosts) else {
+    let Some(mut bench) = Bench::judging(&hosts, userspace) else {
         return;
     };
     let resolver = Ipv4Addr::new(127, 0, 53, 1);
