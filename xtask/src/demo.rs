@@ -164,6 +164,9 @@ mod live {
         ));
         scene.place(ROGUE, &[Family::V4]);
         agent.wait(LIMIT).context("the agent's last sessions")?;
+        say(
+            "The agent is done. The monitor ends, and repeats with their number the alerts that came more than once.",
+        );
 
         let watched = monitor.stop()?;
         let capture = dump.stop()?;
