@@ -68,3 +68,19 @@ pub const COUNT: usize = Counter::ALL.len();
 
 /// The counters of one CPU.
 pub type Counts = [u64; COUNT];
+
+impl Counter {
+    /// Each packet adds to exactly one of these.
+    pub const PACKETS: &'static [Self] = &[
+        Self::Ignored,
+        Self::Duplicate,
+        Self::Captured,
+        Self::Acknowledgements,
+        Self::Watched,
+        Self::OverBudget,
+        Self::Undecoded,
+        Self::NoSocket,
+        Self::OtherUdp,
+        Self::NoStorage,
+    ];
+}

@@ -28,32 +28,25 @@ pub const HTTP_BUDGET: u32 = 256 * 1024;
 /// Bytes per direction of a TLS handshake.
 pub const HANDSHAKE_BUDGET: u32 = 16 * 1024;
 
-/// Bits of [`FlowState::flags`].
-pub mod flags {
-    /// The first payload began like HTTP.
-    pub const HTTP: u8 = 1;
-    /// The first payload was seen.
-    pub const BEGUN: u8 = 2;
-    /// Bytes from the socket were skipped on purpose since the last record.
-    pub const SKIPPED_EGRESS: u8 = 4;
-    /// Bytes to the socket were skipped on purpose since the last record.
-    pub const SKIPPED_INGRESS: u8 = 8;
-    /// The process that uses the socket was reported.
-    pub const ATTRIBUTED: u8 = 16;
-}
-
-/// Socket-local storage.
+/// Socket-local storage. Both directions of a flow may run at once on two CPUs, so what each writes has
+/// a byte of its own.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct FlowState {
     /// See [`state`].
     pub state: u8,
-    /// See [`flags`].
-    pub flags: u8,
+    /// 1 once the first payload was seen.
+    pub begun: u8,
+    /// 1 if it began like HTTP.
+    pub http: u8,
+    /// 1 once the process that uses the socket was reported.
+    pub attributed: u8,
+    /// 1 if bytes from the socket were skipped on purpose since the last record.
+    pub skipped_egress: u8,
+    /// 1 if bytes to the socket were skipped on purpose since the last record.
+    pub skipped_ingress: u8,
     /// Zero.
-    pub reserved: [u8; 6],
-    /// Socket cookie.
-    pub cookie: u64,
+    pub reserved: u16,
     /// Bytes from the socket given up while undecided.
     pub egress: u32,
     /// Bytes to the socket given up while undecided.
@@ -64,12 +57,15 @@ impl FlowState {
     /// A socket met for the first time.
     #[inline(always)]
     #[must_use]
-    pub const fn new(cookie: u64) -> Self {
+    pub const fn new() -> Self {
         Self {
             state: state::NEW,
-            flags: 0,
-            reserved: [0; 6],
-            cookie,
+            begun: 0,
+            http: 0,
+            attributed: 0,
+            skipped_egress: 0,
+            skipped_ingress: 0,
+            reserved: 0,
             egress: 0,
             ingress: 0,
         }
@@ -82,7 +78,7 @@ impl FlowState {
         match self.state {
             state::CAPTURED => u32::MAX,
             state::HANDSHAKE => HANDSHAKE_BUDGET,
-            _ if self.flags & flags::HTTP != 0 => HTTP_BUDGET,
+            _ if self.http != 0 => HTTP_BUDGET,
             _ => UNDECIDED_BUDGET,
         }
     }

@@ -118,7 +118,28 @@ impl Headers {
     #[inline(always)]
     fn v4<P: Packet>(&mut self, packet: &P) -> Option<(u32, u32)> {
         let header = packet.load::<20>(0)?;
-        let [first, _, l0, l1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = header;
+        let [
+            first,
+            _,
+            l0,
+            l1,
+            _,
+            _,
+            f0,
+            f1,
+            _,
+            protocol,
+            _,
+            _,
+            s0,
+            s1,
+            s2,
+            s3,
+            d0,
+            d1,
+            d2,
+            d3,
+        ] = header;
         // More fragments, or an offset.
         if u16::from_be_bytes([f0, f1]) & 0x3fff != 0 {
             return None;
@@ -146,7 +167,10 @@ impl Headers {
             if next == TCP || next == UDP {
                 break;
             }
-            if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION) {
+            if !matches!(
+                next,
+                HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION
+            ) {
                 return None;
             }
             let [following, length, o0, o1] = packet.load::<4>(at)?;

@@ -89,7 +89,13 @@ mod tests {
 
     #[test]
     fn hash_ignores_case_and_final_dot() {
-        assert_eq!(NameHash::of(7, "Mcp.Example.COM."), NameHash::of(7, "mcp.example.com"));
-        assert_ne!(NameHash::of(7, "mcp.example.com"), NameHash::of(8, "mcp.example.com"));
+        assert_eq!(
+            NameHash::of(7, "Mcp.Example.COM."),
+            NameHash::of(7, "mcp.example.com")
+        );
+        assert_ne!(
+            NameHash::of(7, "mcp.example.com"),
+            NameHash::of(8, "mcp.example.com")
+        );
     }
 }

@@ -100,21 +100,36 @@ fn rules(alerts: &[Value]) -> Vec<String> {
         .collect()
 }
 
-fn assert_no_kernel_loss(watched: &Watched) {
-    let kernel = watched.summary.get("kernel").and_then(Value::as_object);
-    let kernel = kernel.expect("a live summary counts what the kernel side saw and lost");
-    let losses: Vec<_> = kernel
-        .iter()
-        .filter(|(name, _)| {
-            ["lost", "drop", "full", "fail"]
-                .iter()
-                .any(|word| name.contains(word))
-        })
-        .collect();
-    assert!(!losses.is_empty(), "no loss counters in {kernel:?}");
-    for (name, count) in losses {
-        assert_eq!(count.as_u64(), Some(0), "kernel.{name}");
+/// Every way in which the kernel side can lose what it should have shown.
+const KERNEL_LOSSES: &[&str] = &[
+    "ring_full",
+    "ring_full_bytes",
+    "scratch_busy",
+    "unreadable",
+    "too_large_bytes",
+    "no_storage",
+    "over_budget",
+    "over_budget_bytes",
+    "dns_given_up",
+    "malformed_records",
+];
+
+fn assert_nothing_lost(watched: &Watched) {
+    let kernel = &watched.summary["kernel"];
+    assert!(
+        kernel["captured"].as_u64() > Some(0),
+        "the kernel side counts: {kernel}"
+    );
+    for loss in KERNEL_LOSSES {
+        assert_eq!(kernel[loss].as_u64(), Some(0), "kernel.{loss}: {kernel}");
     }
+    let dropped = watched.summary["dropped"].as_object().expect("dropped");
+    let dropped: Vec<_> = dropped
+        .iter()
+        .filter(|(_, count)| count.as_u64() != Some(0))
+        .collect();
+    assert!(dropped.is_empty(), "{dropped:?}");
+    assert_eq!(binary::count(&watched.summary, "tcp.lost_bytes"), 0);
 }
 
 /// A whole session, seen message for message, with nothing to alert on.
@@ -152,7 +167,7 @@ fn benign(test: &str, server: Server, client: Client, family: Family) {
         );
     }
     assert!(counted.0["mcp.requests"] > 10, "a session worth the name");
-    assert_no_kernel_loss(&watched);
+    assert_nothing_lost(&watched);
     let alerts = watched.alerts().expect("alerts");
     assert!(alerts.is_empty(), "alerts in a benign run: {:#?}", rules(&alerts));
 }

@@ -23,7 +23,10 @@ const CORE: &str = "lib/rustlib/src/rust/library/core/src/lib.rs";
 impl Compiler {
     /// The compiler that is there, if one is.
     pub fn find() -> Option<Self> {
-        if Path::new(DISTRIBUTION_RUSTC).exists() && Path::new("/usr").join(CORE).exists() {
+        if Path::new("/usr").join(CORE).exists()
+            && let Some(version) = sh::output(DISTRIBUTION_RUSTC, &["-vV"])
+            && new_enough(&version, env!("CARGO_PKG_RUST_VERSION"))
+        {
             return Some(Self::Distribution);
         }
         let sysroot = sh::output("rustup", &["run", "nightly", "rustc", "--print", "sysroot"])?;
@@ -40,6 +43,13 @@ impl Compiler {
             .and_then(parse_llvm)
             .context("rustc does not say which LLVM it has")
     }
+}
+
+/// Whether the compiler that printed this is at least the one that the workspace asks for.
+fn new_enough(version: &str, wanted: &str) -> bool {
+    let numbers = |text: &str| -> Vec<u32> { text.split('.').filter_map(|n| n.parse().ok()).collect() };
+    let release = version.lines().find_map(|line| line.strip_prefix("release: "));
+    release.is_some_and(|release| numbers(release.trim()) >= numbers(wanted))
 }
 
 fn parse_llvm(version: &str) -> Option<u32> {
@@ -76,14 +86,22 @@ pub fn linker_packages(llvm: u32) -> Vec<String> {
 /// Installs bpf-linker for the compiler.
 pub fn install_linker(compiler: &Compiler) -> Result<()> {
     let llvm = compiler.llvm()?;
-    let mut command = sh::cargo();
-    command.args(["install", "bpf-linker", "--force"]);
-    if *compiler == Compiler::Distribution {
-        // Linked against the distribution's LLVM. The nightly's linker finds LLVM in rustc's own.
-        command.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
-        command.env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"));
+    match compiler {
+        Compiler::Distribution => {
+            // Linked against the distribution's LLVM.
+            let mut command = sh::cargo();
+            command.args(["install", "bpf-linker", "--force", "--no-default-features"]);
+            command.args(["--features", &format!("llvm-{llvm}")]);
+            sh::run(command.env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}")))?;
+        }
+        Compiler::Nightly => {
+            // What its makers recommend beside rustup: a build that brings the nightly's LLVM.
+            if sh::which("cargo-binstall").is_none() {
+                sh::run(sh::cargo().args(["install", "cargo-binstall", "--locked"]))?;
+            }
+            sh::run(sh::cargo().args(["binstall", "--no-confirm", "--force", "bpf-linker"]))?;
+        }
     }
-    sh::run(&mut command)?;
     std::fs::create_dir_all(stamp().parent().context("stamp has a folder")?)?;
     std::fs::write(stamp(), llvm.to_string()).context("record the linker's LLVM")
 }
@@ -111,5 +129,7 @@ mod tests {
         let text = "rustc 1.96.0 (abc 2026-06-01)\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
         assert_eq!(parse_llvm(text), Some(22));
         assert_eq!(parse_llvm("rustc 1.96.0"), None);
+        assert!(new_enough(text, "1.95") && new_enough(text, "1.96"));
+        assert!(!new_enough(text, "1.97") && !new_enough("release: 1.9.0", "1.95"));
     }
 }

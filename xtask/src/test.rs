@@ -59,9 +59,10 @@ pub fn run(args: &Args) -> Result<()> {
         step(&mut steps, "lints", lints);
     }
     if wants(Part::Unit) {
-        step(&mut steps, "unit and property", || tests(sh::cargo().args(UNIT)));
-        step(&mut steps, "unit, replay only", || {
-            tests(sh::cargo().args(UNIT_REPLAY_ONLY))
+        step(&mut steps, "unit and property", || {
+            let mut tally = tests(sh::cargo().args(UNIT))?;
+            tally.add(tests(sh::cargo().args(UNIT_OF_HELPERS))?);
+            Ok(tally)
         });
     }
     if wants(Part::Golden) || wants(Part::Live) {
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
     if wants(Part::Live) {
         // One at a time: they measure losses, and share the machine's cores.
         step(&mut steps, "live", || {
-            end_to_end(&["live"], &["--test-threads=1"])
+            end_to_end(&["hosts", "live"], &["--test-threads=1"])
         });
     }
     conclude(&steps)
@@ -83,21 +84,14 @@ pub fn run(args: &Args) -> Result<()> {
 
 const UNIT: &[&str] = &[
     "test",
-    "--workspace",
-    "--exclude",
-    "mcp-monitor-ebpf",
-    "--lib",
-    "--bins",
-];
-/// What compiles differently without the feature `live`.
-const UNIT_REPLAY_ONLY: &[&str] = &[
-    "test",
     "-p",
     "mcp-monitor",
-    "--no-default-features",
-    "--lib",
-    "cli::",
+    "-p",
+    "mcp-monitor-common",
+    "-p",
+    "xtask",
 ];
+const UNIT_OF_HELPERS: &[&str] = &["test", "-p", "mcp-monitor-tests", "--lib"];
 
 fn step(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result<Tally>) {
     // What failed before would only fail again; a failing lint hides no test, though.

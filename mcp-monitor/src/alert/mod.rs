@@ -1,1 +1,11 @@
-//! alert
+//! From findings to alerts: severity, suppression, dedup, evidence.
+
+mod alerter;
+mod record;
+mod text;
+
+pub use alerter::{Alerter, AlerterCounters, AlerterOptions, Mode};
+pub use record::{
+    Alert, Evidence, Flow, Kubernetes, Mcp, Peer, ProcessRef, Taxonomy, flow_id,
+    session_fingerprint,
+};

@@ -1,1 +1,121 @@
-//! attribution
+//! Who is behind a socket: process, container, cgroup.
+//!
+//! Reads `/proc` at the moment of the event, while the process is still there. Not part of the core: it
+//! is asked by the live source only.
+
+mod cgroup;
+mod container;
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use hashbrown::HashMap;
+
+use self::cgroup::Cgroups;
+pub use self::container::container_id;
+use crate::mcp::context::Process;
+
+/// Processes remembered; when full, all are forgotten and asked for again.
+const PROCESSES_MAX: usize = 8192;
+
+/// What is known of processes, by pid.
+#[derive(Debug)]
+pub struct Attribution {
+    cgroups: Cgroups,
+    known: HashMap<u32, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Clock ticks since boot at which the process began: a pid may be used again.
+    started: Option<u64>,
+    process: Arc<Process>,
+}
+
+impl Attribution {
+    /// `cgroup2`: root of the cgroup2 file system, to turn cgroup ids into paths.
+    #[must_use]
+    pub fn new(cgroup2: Option<PathBuf>) -> Self {
+        Self {
+            cgroups: Cgroups::new(cgroup2),
+            known: HashMap::new(),
+        }
+    }
+
+    /// The process `pid` (in the host's namespace) as it is now.
+    ///
+    /// `comm` is the thread name at the system call, zero-padded, and `cgroup` the cgroup v2 id; both
+    /// come from the kernel and hold even where the process is gone already and `/proc` says nothing.
+    pub fn process(&mut self, pid: u32, comm: &[u8; 16], cgroup: u64) -> Arc<Process> {
+        let name = comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        let name = String::from_utf8_lossy(name);
+        let started = started(pid);
+        let path = self.cgroups.path(cgroup, pid);
+        if let Some(known) = self.known.get(&pid)
+            && known.started == started
+            && started.is_some()
+            && *known.process.comm == *name
+            && known.process.cgroup == path
+            && known.process.exe.is_some()
+        {
+            return known.process.clone();
+        }
+        let process = Arc::new(Process {
+            pid,
+            comm: name.into(),
+            exe: exe(pid),
+            container_id: path.as_deref().and_then(container_id).map(Into::into),
+            cgroup: path,
+        });
+        if self.known.len() >= PROCESSES_MAX {
+            self.known.clear();
+        }
+        let known = Known {
+            started,
+            process: process.clone(),
+        };
+        self.known.insert(pid, known);
+        process
+    }
+}
+
+/// Path of the executable, as its own mount namespace names it; without the mark of a deleted file.
+fn exe(pid: u32) -> Option<Box<str>> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let path = path.to_string_lossy();
+    Some(path.strip_suffix(" (deleted)").unwrap_or(&path).into())
+}
+
+/// Field 22 of `/proc/PID/stat`; the second one, in parentheses, may hold anything.
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_this_process() {
+        let mut attribution = Attribution::new(None);
+        let pid = std::process::id();
+        let process = attribution.process(pid, b"worker\0\0\0\0\0\0\0\0\0\0", 0);
+        assert_eq!(process.pid, pid);
+        assert_eq!(&*process.comm, "worker");
+        let exe = std::env::current_exe().unwrap();
+        assert_eq!(process.exe.as_deref(), exe.to_str());
+        let again = attribution.process(pid, b"worker\0\0\0\0\0\0\0\0\0\0", 0);
+        assert!(Arc::ptr_eq(&process, &again));
+        let renamed = attribution.process(pid, b"other\0\0\0\0\0\0\0\0\0\0\0", 0);
+        assert_eq!(&*renamed.comm, "other");
+    }
+
+    #[test]
+    fn a_process_that_is_gone_keeps_what_the_kernel_said() {
+        let process = Attribution::new(None).process(u32::MAX, b"curl\0\0\0\0\0\0\0\0\0\0\0\0", 0);
+        assert_eq!(&*process.comm, "curl");
+        assert_eq!(process.exe, None);
+        assert_eq!(process.cgroup, None);
+    }
+}

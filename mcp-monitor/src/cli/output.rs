@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     pipeline::{correlator::Wanted, record::Record, summary::Summary},
-    sink::RecordWriter,
+    sink::{self, RecordWriter, Written},
 };
 
 impl OutputArgs {
@@ -36,4 +36,45 @@ pub(super) fn write_summary(path: Option<&Path>, summary: &Summary) -> Result<()
         fs::write(path, text)
     };
     written.map_err(|e| Failure::Work(format!("cannot write the summary to {}: {e}", path.display())))
+}
+
+/// Standard output as records go there.
+pub(super) struct Output {
+    writer: RecordWriter<std::io::Stdout>,
+    closed: bool,
+}
+
+impl Output {
+    pub(super) fn new(format: Format) -> Self {
+        let format = match format {
+            Format::Json => sink::Format::Json,
+            Format::Text => sink::Format::Text,
+        };
+        Self { writer: RecordWriter::new(std::io::stdout(), format), closed: false }
+    }
+
+    /// Writes records. Once the reader is gone, what comes is dropped: the work itself goes on, for the
+    /// summary and the exit code.
+    pub(super) fn write(&mut self, records: &[Record]) -> Result<(), Failure> {
+        for record in records {
+            if self.closed {
+                break;
+            }
+            let written = self.writer.write(record, || record.text());
+            self.settle(written)?;
+        }
+        Ok(())
+    }
+
+    /// Sends out what is buffered.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        let written = self.writer.flush();
+        self.settle(written)
+    }
+
+    fn settle(&mut self, written: std::io::Result<Written>) -> Result<(), Failure> {
+        let written = written.map_err(|e| Failure::Work(format!("cannot write to standard output: {e}")))?;
+        self.closed |= written == Written::Closed;
+        Ok(())
+    }
 }

@@ -7,10 +7,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{FAIL_ON, Failure, args::ReplayArgs, output, policy};
 use crate::{
     alert::{AlerterOptions, Mode},
-    flow::FlowLimits,
     pipeline::{
         replay::{ReplayOptions, replay},
-        shard::ShardLimits,
         shards::SHARDS,
     },
     source::{CaptureReader, Merged},
@@ -44,16 +42,16 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         },
     };
     let bar = progress_bar(&args.files);
-    let mut writer = output::writer(args.output.format);
+    let mut out = output::Output::new(args.output.format);
     let outcome = replay(
         Merged::new(readers),
         options,
-        |records| output::write(&mut writer, &records),
+        |records| out.write(&records),
         |bytes| bar.set_position(bytes),
     );
     bar.finish_and_clear();
     let outcome = outcome?;
-    output::finish(writer)?;
+    out.flush()?;
     output::write_summary(args.output.summary.as_deref(), &outcome.summary)?;
     if let Some(error) = outcome.error {
         return Err(Failure::work(error));

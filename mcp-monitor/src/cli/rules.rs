@@ -1,12 +1,16 @@
 //! `mcp-monitor rules`.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    process::ExitCode,
+};
 
 use super::{
     Failure,
     args::{Format, RulesCommand},
 };
-use crate::detect::catalogue;
+use crate::detect::{catalogue, rules::page};
 
 pub(super) fn run(command: Option<&RulesCommand>) -> Result<ExitCode, Failure> {
     let mut out = std::io::stdout().lock();
@@ -18,4 +22,47 @@ pub(super) fn run(command: Option<&RulesCommand>) -> Result<ExitCode, Failure> {
     // A closed pipe (`| head`) is not an error worth a word.
     let _ = out.write_all(text.as_bytes());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Implemented ones as a table, then how many of the catalogue are still to come.
+fn list(format: Format) -> String {
+    let entries = catalogue::entries();
+    let mut text = String::new();
+    match format {
+        Format::Json => {
+            for e in &entries {
+                let line = serde_json::json!({
+                    "schema": "mcp-monitor.rule/1",
+                    "rule": e.id, "name": e.slug, "category": e.category, "severity": e.severity,
+                    "see": e.sight.as_str(), "needs": e.needs, "trigger": e.trigger, "implemented": e.implemented,
+                });
+                let _ = writeln!(text, "{line}");
+            }
+        }
+        Format::Text => {
+            let _ = writeln!(text, "{:<7} {:<8} {:<4} {:<26} TRIGGER", "ID", "SEVERITY", "SEE", "NAME");
+            for e in entries.iter().filter(|e| e.implemented) {
+                let sight = e.sight.as_str();
+                let _ = writeln!(text, "{:<7} {:<8} {sight:<4} {:<26} {}", e.id, e.severity.as_str(), e.slug, e.trigger);
+            }
+            let planned: Vec<&str> = entries.iter().filter(|e| !e.implemented).map(|e| e.id).collect();
+            if !planned.is_empty() {
+                let _ = writeln!(text, "\nNot in this build: {}", planned.join(" "));
+            }
+        }
+    }
+    text
+}
+
+fn show(id: &str) -> Result<String, Failure> {
+    let wanted = id.to_ascii_uppercase();
+    if let Some(page) = page(&wanted) {
+        return Ok(page);
+    }
+    let known = catalogue::entries().iter().any(|e| e.id == wanted);
+    Err(Failure::Usage(if known {
+        format!("rule {wanted} is in the catalogue but not in this build; `mcp-monitor rules list` shows those that are")
+    } else {
+        format!("no rule {id:?}; `mcp-monitor rules list` shows all ids")
+    }))
 }

@@ -26,7 +26,7 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         alerts: AlerterOptions { mode: Mode::Immediate, ..AlerterOptions::default() },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::work)?;
-    let mut writer = output::writer(args.output.format);
+    let mut out = output::Output::new(args.output.format);
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::work)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::work)?;
@@ -41,16 +41,16 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
             tracing::info!(endpoints, features = ?source.features(), "watching");
         };
         let emit = |records: Vec<_>| {
-            output::write(&mut writer, &records)?;
+            out.write(&records)?;
             // An alert must not wait for a full buffer.
-            output::flush(&mut writer)
+            out.flush()
         };
         live::run(options, shutdown, ready, emit).await.map_err(|error| match error {
             RunError::Source(error) => Failure::work(error),
             RunError::Output(failure) => failure,
         })
     })?;
-    output::finish(writer)?;
+    out.flush()?;
     output::write_summary(args.output.summary.as_deref(), &outcome.summary)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -132,9 +132,11 @@ impl Decoder {
                 protocol::FRAGMENT => 8,
                 _ => break,
             };
-            let (Some((extension, rest)), Some(deeper)) = (payload.split_at_checked(len), self.deeper(place))
-            else {
+            let Some((extension, rest)) = payload.split_at_checked(len) else {
                 return self.short(place, "an IPv6 extension header");
+            };
+            let Some(deeper) = self.deeper(place) else {
+                return Decoded::Other;
             };
             place = deeper;
             wire = wire.saturating_sub(u32::try_from(len).unwrap_or(u32::MAX));

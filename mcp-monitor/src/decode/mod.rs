@@ -16,6 +16,10 @@ mod transport;
 mod tunnel;
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic, and plain sums are easier to read"
+)]
 mod tests;
 
 pub use counters::DecodeCounters;

@@ -1,45 +1,7 @@
 //! What a rule says.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
+pub use crate::types::Severity;
 use crate::{mcp::context::EndpointIndex, types::PacketId};
-
-/// How bad. Ordered.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// Look at it some day.
-    Low,
-    /// Look at it today.
-    Medium,
-    /// Look at it now.
-    High,
-    /// Wake someone.
-    Critical,
-}
-
-impl Severity {
-    /// In lower case, as in records.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// One thing a rule found. Context (flow, process, session) is added by `alert`.
 #[derive(Clone, PartialEq, Debug)]
@@ -58,4 +20,54 @@ pub struct Finding {
     pub severity: Option<Severity>,
     /// Packets that show it, besides the one of the event.
     pub evidence: Vec<PacketId>,
+}
+
+impl Finding {
+    /// With nothing but a summary.
+    pub fn new(rule: &'static str, summary: impl Into<String>) -> Self {
+        Self {
+            rule,
+            summary: summary.into(),
+            endpoint: None,
+            expected: Vec::new(),
+            observed: None,
+            severity: None,
+            evidence: Vec::new(),
+        }
+    }
+
+    /// On an endpoint.
+    #[must_use]
+    pub fn at(mut self, endpoint: Option<EndpointIndex>) -> Self {
+        self.endpoint = endpoint;
+        self
+    }
+
+    /// What should have been seen.
+    #[must_use]
+    pub fn expected(mut self, expected: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.expected = expected.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What was seen.
+    #[must_use]
+    pub fn observed(mut self, observed: impl Into<String>) -> Self {
+        self.observed = Some(observed.into());
+        self
+    }
+
+    /// Instead of the rule's own severity.
+    #[must_use]
+    pub fn severity(mut self, severity: Severity) -> Self {
+        self.severity = Some(severity);
+        self
+    }
+
+    /// A packet that shows it, besides the one of the event.
+    #[must_use]
+    pub fn shown_by(mut self, packet: PacketId) -> Self {
+        self.evidence.push(packet);
+        self
+    }
 }

@@ -3,10 +3,21 @@
 //! A rule is one file in `rules/`. It sees [`Seen`] events and the read-only [`World`], keeps
 //! what state it needs (bounded), and says [`Finding`]s.
 
+pub mod canonical;
+pub mod catalogue;
+pub mod credentials;
 pub mod drift;
+mod engine;
 pub mod finding;
+pub mod rule;
+pub mod rules;
 pub mod seen;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod text;
 
+pub use crate::baseline::canonical;
 pub use drift::{Drift, DriftKind};
+pub use engine::Detector;
 pub use finding::{Finding, Severity};
 pub use seen::{Seen, SeenKind, World};

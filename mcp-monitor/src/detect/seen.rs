@@ -134,4 +134,8 @@ pub enum SeenKind<'a> {
 pub struct World<'a> {
     /// The pins in force.
     pub pins: &'a crate::config::pins::Pins,
+    /// The list of tools that this message completes, all its pages together.
+    pub tools: Option<&'a crate::baseline::ToolList>,
+    /// Makes fingerprints of secrets.
+    pub fingerprints: &'a super::credentials::Fingerprinter,
 }

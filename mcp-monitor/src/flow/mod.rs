@@ -1,4 +1,35 @@
 //! Connections and their byte streams.
+//!
+//! A [`FlowTable`] takes segments and datagrams and drives a [`Handler`]: a flow opens, bytes come in
+//! order as soon as they are in order, what is missing is a gap, the flow closes. Time comes with the
+//! packets; [`FlowTable::tick`] passes it on when there are none.
+
+mod closed;
+mod counters;
+mod delivery;
+mod entry;
+mod half;
+mod handler;
+mod history;
+mod key;
+mod limits;
+mod lists;
+mod pending;
+mod table;
+mod tcp;
+
+#[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic, and plain sums are easier to read"
+)]
+mod tests;
+
+pub use counters::FlowCounters;
+pub use handler::{Control, Handler};
+pub use key::shard_of;
+pub use limits::FlowLimits;
+pub use table::FlowTable;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -60,6 +60,10 @@ pub struct ConversationCounters {
     pub foreign_jsonrpc: u64,
 }
 
+const FORM: &str = "application/x-www-form-urlencoded";
+/// Longest body looked at for a refusal, see [`refuses`].
+const MAX_REFUSAL: usize = 4096;
+
 /// How sure it is that an exchange is MCP.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Mark {
@@ -73,9 +77,9 @@ enum Sink {
     /// Not looked at.
     Ignore,
     /// Collected whole.
-    Whole { decoder: coding::Decoder, collected: Collected, media_type: Box<str> },
+    Whole { decoder: Option<coding::Decoder>, collected: Collected, media_type: Box<str> },
     /// Decoded as it comes.
-    Events { decoder: coding::Decoder, sse: sse::Decoder, first: Option<PacketId>, endpoints: u32 },
+    Events { decoder: Option<coding::Decoder>, sse: sse::Decoder, first: Option<PacketId>, endpoints: u32 },
 }
 
 #[derive(Debug)]
@@ -135,7 +139,7 @@ impl Conversation {
             HttpEvent::BodyGap { exchange, direction, .. } => {
                 if let Some(sink) = self.sink(exchange, direction) {
                     match sink {
-                        Sink::Events { decoder, sse, .. } if decoder.is_identity() => sse.gap(),
+                        Sink::Events { decoder, sse, .. } if decoder.is_none() => sse.gap(),
                         other => *other = Sink::Ignore,
                     }
                 }
@@ -148,13 +152,30 @@ impl Conversation {
         }
     }
 
+    /// Takes one WebSocket message of the exchange that was upgraded.
+    pub fn websocket(
+        &mut self,
+        exchange: ExchangeId,
+        direction: Direction,
+        data: &Bytes,
+        at: At,
+        counters: &mut ConversationCounters,
+        out: &mut Output,
+    ) {
+        if memchr::memmem::find(data, b"\"jsonrpc\"").is_some() {
+            self.json(exchange, direction, data, Carrier::Websocket, at.packet, at, counters, out);
+        }
+    }
+
     fn request(&mut self, id: ExchangeId, head: Arc<RequestHead>, out: &mut Output) {
         let h = &head.headers;
         let marked = ["mcp-session-id", "mcp-protocol-version", "mcp-method"].iter().any(|n| h.get(n).is_some());
         let accept = h.get_str("accept").unwrap_or_default();
         let streamable = accept.contains("text/event-stream") && accept.contains("application/json");
         let media_type = h.media_type();
-        let posts_json = head.method == "POST" && media_type.as_deref().is_none_or(is_json);
+        let form = media_type.as_deref() == Some(FORM);
+        let posts_json = head.method == "POST"
+            && media_type.as_deref().is_none_or(|media| is_json(media) || media == "text/plain");
         let mark = if marked {
             Mark::Yes
         } else if posts_json || self.mcp || accept.contains("text/event-stream") {
@@ -162,7 +183,6 @@ impl Conversation {
         } else {
             Mark::No
         };
-        let form = media_type.as_deref() == Some("application/x-www-form-urlencoded");
         let request_body = if posts_json || form || (marked && head.method == "POST") {
             self.whole(h, media_type, at_of(&head), out)
         } else {
@@ -220,7 +240,12 @@ impl Conversation {
                     None => Sink::Ignore,
                 }
             }
-            Some(media) if is_json(media) && (mark > Mark::No || request.as_deref().is_some_and(is_auth)) => {
+            Some(media)
+                if is_json(media)
+                    && (mark > Mark::No
+                        || request.as_deref().is_some_and(is_auth)
+                        || refuses(request.as_deref(), &head)) =>
+            {
                 self.whole(&head.headers, media_type, at, out)
             }
             _ => Sink::Ignore,
@@ -242,9 +267,9 @@ impl Conversation {
         }
     }
 
-    /// `None` (and an anomaly) where the content coding is unknown.
-    fn decoder(&self, headers: &Headers, at: At, out: &mut Output) -> Option<coding::Decoder> {
-        match coding::Decoder::for_headers(headers, self.limits.coding) {
+    /// `None` (and an anomaly) where the content coding is unknown; `Some(None)` where there is none.
+    fn decoder(&self, headers: &Headers, at: At, out: &mut Output) -> Option<Option<coding::Decoder>> {
+        match coding::Decoder::new(headers.get_all("content-encoding"), self.limits.coding) {
             Ok(decoder) => Some(decoder),
             Err(anomaly) => {
                 out.push((at, FlowEventKind::Anomaly(anomaly)));
@@ -276,12 +301,13 @@ impl Conversation {
             Sink::Ignore => {}
             Sink::Whole { decoder, collected, .. } => {
                 let mut anomaly = None;
-                if decoder.is_identity() {
-                    collected.push(data, at.packet, cap);
-                } else {
-                    let mut plain = Vec::new();
-                    anomaly = decoder.push(data, &mut plain).err();
-                    plain.into_iter().for_each(|chunk| collected.push(chunk, at.packet, cap));
+                match decoder {
+                    None => collected.push(data, at.packet, cap),
+                    Some(decoder) => {
+                        let mut plain = Vec::new();
+                        anomaly = decoder.push(&data, &mut plain);
+                        plain.into_iter().for_each(|chunk| collected.push(chunk, at.packet, cap));
+                    }
                 }
                 if collected.overflowed {
                     anomaly = Some(Anomaly::new(AnomalyKind::BodyLimit, format!("body above {cap} bytes")));
@@ -294,11 +320,12 @@ impl Conversation {
             Sink::Events { decoder, sse, first, .. } => {
                 let began = *first.get_or_insert(at.packet);
                 let mut plain = Vec::new();
-                let failed = if decoder.is_identity() {
-                    plain.push(data);
-                    None
-                } else {
-                    decoder.push(data, &mut plain).err()
+                let failed = match decoder {
+                    None => {
+                        plain.push(data);
+                        None
+                    }
+                    Some(decoder) => decoder.push(&data, &mut plain),
                 };
                 let mut events = Vec::new();
                 let mut anomalies = Vec::new();
@@ -379,9 +406,12 @@ impl Conversation {
             return Verdict::Foreign;
         }
         counters.foreign_jsonrpc = counters.foreign_jsonrpc.saturating_add(foreign as u64);
-        self.mcp = true;
-        if let Some(exchange) = self.exchanges.get_mut(&id) {
-            exchange.mark = Mark::Yes;
+        // An error alone is what any JSON-RPC server says: counted, but no proof of MCP.
+        if direction == Direction::ToServer || messages.iter().any(|m| m.kind != MessageKind::Error) {
+            self.mcp = true;
+            if let Some(exchange) = self.exchanges.get_mut(&id) {
+                exchange.mark = Mark::Yes;
+            }
         }
         for envelope in messages {
             if envelope.duplicate_key {
@@ -413,9 +443,11 @@ impl Conversation {
             }
             Direction::ToClient => {
                 named
+                    || request.is_some_and(|r| r.method != "POST")
                     || (mark == Mark::Maybe
                         && (exchange.is_some_and(|e| e.streamable)
                             || carrier == Carrier::Sse
+                            || messages.iter().all(|m| m.kind == MessageKind::Error)
                             || (request.is_none() && messages.iter().any(has_result_mark))))
             }
         }
@@ -432,12 +464,7 @@ impl Conversation {
     ) {
         let Some(sink) = self.sink(id, direction) else { return };
         if let Sink::Whole { decoder, mut collected, media_type } = std::mem::replace(sink, Sink::Ignore) {
-            let mut anomaly = None;
-            if complete && !decoder.is_identity() {
-                let mut rest = Vec::new();
-                anomaly = decoder.finish(&mut rest).err();
-                rest.into_iter().for_each(|chunk| collected.push(chunk, at.packet, self.limits.message));
-            }
+            let anomaly = decoder.filter(|_| complete).and_then(|mut d| d.finish());
             let first = collected.first.unwrap_or(at.packet);
             let body = collected.take();
             if !body.is_empty() {
@@ -469,7 +496,8 @@ impl Conversation {
         counters: &mut ConversationCounters,
         out: &mut Output,
     ) {
-        let json_like = media_type.as_ref() != "application/x-www-form-urlencoded";
+        // A form that begins like JSON is JSON with the wrong label.
+        let json_like = media_type.as_ref() != FORM || matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
         let jsonrpc = json_like && memchr::memmem::find(body, b"jsonrpc").is_some();
         // A body without the word cannot be JSON-RPC (unless escaped: then it is not worth a guess).
         let verdict = if jsonrpc {
@@ -551,6 +579,14 @@ fn is_auth(head: &RequestHead) -> bool {
     [&b"/.well-known/"[..], b"oauth", b"/token", b"/authorize", b"/register", b"/revoke", b"/introspect"]
         .iter()
         .any(|part| memchr::memmem::find(path, part).is_some())
+}
+
+/// An error to a request without a body: Streamable HTTP servers say it in JSON-RPC. Such bodies are small.
+fn refuses(request: Option<&RequestHead>, head: &ResponseHead) -> bool {
+    let length = head.headers.get_str("content-length").and_then(|v| v.parse().ok());
+    head.status >= 400
+        && request.is_some_and(|r| r.method == "GET" || r.method == "DELETE")
+        && length.is_some_and(|n: usize| n <= MAX_REFUSAL)
 }
 
 fn names_session(query: &[u8]) -> bool {

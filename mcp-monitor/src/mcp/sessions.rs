@@ -1,6 +1,10 @@
 //! Sessions and their transactions, over connections and processes.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroUsize,
+    sync::Arc,
+};
 
 use hashbrown::HashMap;
 use lru::LruCache;
@@ -56,7 +60,14 @@ struct State {
     /// by what carried them.
     pending: LruCache<(Direction, RequestId), Vec<Pending>>,
     serial: u64,
+    /// Answers that came before their request: a late retransmission, or one lost for good.
+    orphans: LruCache<(FlowId, ExchangeId, RequestId), ()>,
+    /// What clients answered lately, by id and body: a redirect makes them send it again.
+    repeats: LruCache<(RequestId, u64), Answered>,
 }
+
+/// Answers remembered for each of the two tables above, per session.
+const REMEMBERED: usize = 64;
 
 /// Open requests with one and the same id; more of them push the oldest out.
 const SAME_ID: usize = 16;
@@ -71,6 +82,7 @@ pub struct Sessions {
     started: u64,
     forgotten_sessions: u64,
     forgotten_requests: u64,
+    unmatched: u64,
 }
 
 impl Sessions {
@@ -84,6 +96,7 @@ impl Sessions {
             started: 0,
             forgotten_sessions: 0,
             forgotten_requests: 0,
+            unmatched: 0,
         }
     }
 
@@ -100,6 +113,11 @@ impl Sessions {
     /// Unanswered requests forgotten because a session had too many.
     pub fn forgotten_requests(&self) -> u64 {
         self.forgotten_requests
+    }
+
+    /// Responses whose request was not seen, before or after them.
+    pub fn unmatched(&self) -> u64 {
+        self.unmatched
     }
 
     /// The session, if it is still remembered.
@@ -133,6 +151,8 @@ impl Sessions {
             session,
             pending: LruCache::unbounded(),
             serial: 0,
+            orphans: LruCache::unbounded(),
+            repeats: LruCache::unbounded(),
         };
         if let Some((_, old)) = self.states.push(handle, state) {
             self.forgotten_sessions = self.forgotten_sessions.saturating_add(1);
@@ -196,6 +216,10 @@ impl Sessions {
         let Some(state) = self.states.get_mut(&handle) else {
             return;
         };
+        if state.orphans.pop(&(flow, message.exchange, id.clone())).is_some() {
+            self.unmatched = self.unmatched.saturating_sub(1);
+            return;
+        }
         let key = (message.direction, id.clone());
         if state.pending.len() >= limit && !state.pending.contains(&key) {
             let forgotten = state.pending.pop_lru().map_or(0, |(_, list)| list.len());
@@ -222,26 +246,23 @@ impl Sessions {
     /// latest with that id: a request replayed after a redirect leaves the first one behind.
     pub fn answer(&mut self, handle: SessionHandle, message: &Message, flow: FlowId) -> Option<Answered> {
         let state = self.states.get_mut(&handle)?;
-        let key = (message.direction.reversed(), message.id.clone()?);
-        let candidates = state.pending.get_mut(&key)?;
-        let carrier = (flow, message.exchange);
-        let at = candidates
-            .iter()
-            .position(|p| p.carrier == carrier)
-            .or(candidates.len().checked_sub(1))?;
-        let found = candidates.remove(at);
-        // What was asked before with the same id is answered too, or never will be.
-        candidates.retain(|p| p.serial > found.serial);
-        if candidates.is_empty() {
-            state.pending.pop(&key);
+        // Only what a client answers can be sent again by a redirect.
+        let repeat = (message.direction == Direction::ToServer)
+            .then(|| Some((message.id.clone()?, hash(&message.body))))
+            .flatten();
+        let found = state.take(message, flow);
+        match (&found, repeat) {
+            (Some(answered), Some(key)) => remember(&mut state.repeats, key, answered.clone()),
+            (None, Some(key)) if state.repeats.contains(&key) => return state.repeats.get(&key).cloned(),
+            (None, _) => {
+                self.unmatched = self.unmatched.saturating_add(1);
+                if let Some(id) = message.id.clone() {
+                    remember(&mut state.orphans, (flow, message.exchange, id), ());
+                }
+            }
+            (Some(_), None) => {}
         }
-        Some(Answered {
-            latency: message.at.time.since(found.at.time),
-            method: found.method,
-            name: found.name,
-            at: found.at,
-            first: found.first,
-        })
+        found
     }
 
     /// Takes from `initialize`, `server/discover` and the version header what they say of the session.
@@ -312,6 +333,44 @@ impl Sessions {
             session.transport = Some(transport);
         }
     }
+}
+
+impl State {
+    fn take(&mut self, message: &Message, flow: FlowId) -> Option<Answered> {
+        let key = (message.direction.reversed(), message.id.clone()?);
+        let candidates = self.pending.get_mut(&key)?;
+        let carrier = (flow, message.exchange);
+        let at = candidates
+            .iter()
+            .position(|p| p.carrier == carrier)
+            .or(candidates.len().checked_sub(1))?;
+        let found = candidates.remove(at);
+        // What was asked before with the same id is answered too, or never will be.
+        candidates.retain(|p| p.serial > found.serial);
+        if candidates.is_empty() {
+            self.pending.pop(&key);
+        }
+        Some(Answered {
+            latency: message.at.time.since(found.at.time),
+            method: found.method,
+            name: found.name,
+            at: found.at,
+            first: found.first,
+        })
+    }
+}
+
+fn remember<K: Hash + Eq, V>(table: &mut LruCache<K, V>, key: K, value: V) {
+    table.put(key, value);
+    if table.len() > REMEMBERED {
+        table.pop_lru();
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn implementation(object: &[u8], key: &str) -> Option<Implementation> {

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use lru::LruCache;
 
 use super::{
-    FlowEvent, FlowEventKind, Message, MessageKind, TransportKind,
+    Carrier, FlowEvent, FlowEventKind, Message, MessageKind, TransportKind,
     context::{Answered, ClientKey, Connection, Process, Scheme, ServerKey, Session, Target},
     names::Names,
     sessions::{SessionHandle, SessionLimits, Sessions},
@@ -59,8 +59,6 @@ pub struct McpCounters {
     pub notifications: u64,
     /// Responses with `error`.
     pub errors: u64,
-    /// Responses whose request was not seen.
-    pub unmatched: u64,
     /// Requests and notifications by method. Bounded: see [`METHODS`].
     pub methods: BTreeMap<Arc<str>, u64>,
 }
@@ -488,11 +486,7 @@ impl Tracker {
                 None
             }
             MessageKind::Response | MessageKind::Error => {
-                let found = self.sessions.answer(session, message, flow.info.id);
-                if found.is_none() {
-                    self.counters.unmatched = self.counters.unmatched.saturating_add(1);
-                }
-                found
+                self.sessions.answer(session, message, flow.info.id)
             }
             MessageKind::Notification => None,
         };
@@ -501,10 +495,10 @@ impl Tracker {
         if let Some(known) = self.sessions.get_mut(session) {
             known.lossy |= flow.lost_bytes > 0;
             if known.transport.is_none() {
-                let kind = if legacy {
-                    TransportKind::HttpSse
-                } else {
-                    TransportKind::StreamableHttp
+                let kind = match message.carrier {
+                    Carrier::Websocket => TransportKind::Websocket,
+                    _ if legacy => TransportKind::HttpSse,
+                    _ => TransportKind::StreamableHttp,
                 };
                 known.transport = Some(kind);
             }

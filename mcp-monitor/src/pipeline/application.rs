@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::http::Http;
 use crate::{
     decode::UdpDatagram,
     flow::{Control, FlowInfo},
@@ -12,12 +13,11 @@ use crate::{
         conversation::{Conversation, ConversationCounters, ConversationLimits, Output},
     },
     proto::{
-        Probe, dns,
-        http::HttpEvent,
-        http1,
+        Detector, Protocol, dns, http1, http2,
         tls::{self, ClientHello, TlsEvent},
+        websocket,
     },
-    types::{Anomaly, AnomalyKind, At, Direction, Plaintext, Transport},
+    types::{At, Direction, Plaintext, Transport},
 };
 
 /// Caps of one flow's parsers.
@@ -25,6 +25,10 @@ use crate::{
 pub struct ApplicationLimits {
     /// HTTP/1.
     pub http1: http1::Limits,
+    /// HTTP/2.
+    pub http2: http2::Limits,
+    /// WebSocket.
+    pub websocket: websocket::Limits,
     /// TLS.
     pub tls: tls::Limits,
     /// MCP bodies.
@@ -67,32 +71,11 @@ pub enum Interest {
 #[derive(Debug)]
 enum State {
     /// What came so far does not tell the protocol.
-    Probing(Probing),
-    /// The start was missed: waits for a piece that begins like a message.
-    Seeking,
-    Http1(Box<Http1>),
+    Probing(Box<Detector>),
+    Http(Box<Http>),
     Tls(Box<Tls>),
     Dns(Box<[dns::TcpStream; 2]>),
     Ignored,
-}
-
-#[derive(Debug, Default)]
-struct Probing {
-    pieces: Vec<(Direction, At, Bytes)>,
-    to_server: Vec<u8>,
-    to_client: Vec<u8>,
-}
-
-/// First bytes of a direction that are looked at; no protocol here needs more to be told.
-const PROBE: usize = 64;
-/// Pieces held while probing. More than this without an answer is none of ours.
-const PROBE_PIECES: usize = 64;
-
-#[derive(Debug)]
-struct Http1 {
-    connection: http1::Connection,
-    conversation: Conversation,
-    events: Vec<HttpEvent>,
 }
 
 #[derive(Debug)]
@@ -105,12 +88,14 @@ struct Tls {
     events: Vec<TlsEvent>,
 }
 
-/// The application of one flow.
+/// The application of one flow, or of a tunnel inside one.
 #[derive(Debug)]
 pub struct Application {
     limits: ApplicationLimits,
     state: State,
     from_start: bool,
+    /// Tunnels around this one.
+    depth: u8,
 }
 
 impl Application {
@@ -118,24 +103,31 @@ impl Application {
     pub fn new(flow: &FlowInfo, limits: ApplicationLimits) -> Self {
         let state = match flow.transport {
             Transport::Tcp if flow.server.port() == DNS_PORT => State::Dns(Box::default()),
-            Transport::Tcp => State::Probing(Probing::default()),
+            Transport::Tcp => State::Probing(Box::new(Detector::new(flow.from_start))),
             Transport::Udp => State::Ignored,
         };
-        Self { limits, state, from_start: flow.from_start }
+        Self { limits, state, from_start: flow.from_start, depth: 0 }
+    }
+
+    /// For what begins inside a tunnel.
+    pub(super) fn tunnelled(limits: ApplicationLimits, depth: u8) -> Self {
+        Self { limits, state: State::Probing(Box::new(Detector::new(true))), from_start: true, depth }
     }
 
     /// How the plaintext of this flow is seen.
     pub fn plaintext(&self) -> Plaintext {
-        if matches!(self.state, State::Tls(_)) { Plaintext::None } else { Plaintext::Packet }
+        match &self.state {
+            State::Tls(_) => Plaintext::None,
+            State::Http(http) => http.plaintext(),
+            _ => Plaintext::Packet,
+        }
     }
 
     /// What the live source should do with the flow.
     pub fn interest(&self) -> Interest {
         match &self.state {
-            State::Probing(_) | State::Seeking => Interest::Undecided,
-            State::Http1(http) if http.conversation.is_mcp() => Interest::Captured,
-            State::Http1(http) if http.conversation.may_be_mcp() => Interest::Undecided,
-            State::Http1(_) => Interest::Watch,
+            State::Probing(_) => Interest::Undecided,
+            State::Http(http) => http.interest(),
             State::Tls(tls) if tls.opaque => Interest::HandshakeOnly,
             State::Tls(_) => Interest::Undecided,
             State::Dns(_) => Interest::Captured,
@@ -153,7 +145,7 @@ impl Application {
         out: &mut Output,
     ) -> Control {
         match &mut self.state {
-            State::Http1(http) => http.data(direction, at, data, counters, out),
+            State::Http(http) => http.data(direction, at, data, counters, out),
             State::Tls(tls) => tls.data(direction, at, data, counters, out),
             State::Dns(streams) => {
                 let [to_server, to_client] = streams.as_mut();
@@ -165,63 +157,30 @@ impl Application {
                 }
             }
             State::Ignored => {}
-            State::Seeking => return self.seek(direction, at, data, counters, out),
-            State::Probing(probing) => {
-                probing.push(direction, at, data);
-                return self.decide(counters, out);
+            State::Probing(detector) => {
+                if let Some(found) = detector.data(direction, at, data) {
+                    let held = detector.take_held();
+                    self.state = self.start(found.protocol);
+                    for piece in held {
+                        let direction = if found.swapped { piece.direction.reversed() } else { piece.direction };
+                        self.data(direction, piece.at, piece.data, counters, out);
+                    }
+                    if found.swapped {
+                        return Control::Flip;
+                    }
+                }
             }
         }
         Control::Continue
     }
 
-    /// Looks at what was probed and, once it tells, replays it into the protocol found.
-    fn decide(&mut self, counters: &mut ApplicationCounters, out: &mut Output) -> Control {
-        let State::Probing(probing) = &mut self.state else { return Control::Continue };
-        let found = probing.verdict(self.from_start);
-        let mut control = Control::Continue;
-        let reversed = match found {
-            Found::Unsure if probing.pieces.len() < PROBE_PIECES => return control,
-            Found::Unsure | Found::Nothing => {
-                self.state = if self.from_start { State::Ignored } else { State::Seeking };
-                return control;
-            }
-            Found::Http1 { reversed } | Found::Tls { reversed } => reversed,
-        };
-        let pieces = std::mem::take(&mut probing.pieces);
-        if reversed {
-            control = Control::Flip;
+    fn start(&self, protocol: Protocol) -> State {
+        match protocol {
+            Protocol::Http1 => State::Http(Box::new(Http::http1(self.limits, self.from_start, self.depth))),
+            Protocol::Http2 => State::Http(Box::new(Http::http2(self.limits, self.depth))),
+            Protocol::Tls => State::Tls(Box::new(Tls::new(self.limits))),
+            Protocol::Other => State::Ignored,
         }
-        self.state = match found {
-            Found::Tls { .. } => State::Tls(Box::new(Tls::new(self.limits))),
-            _ => State::Http1(Box::new(Http1::new(self.limits, self.from_start))),
-        };
-        for (direction, at, data) in pieces {
-            let direction = if reversed { direction.reversed() } else { direction };
-            self.data(direction, at, data, counters, out);
-        }
-        control
-    }
-
-    /// A flow whose start was missed: any piece may be the first of a message.
-    fn seek(
-        &mut self,
-        direction: Direction,
-        at: At,
-        data: Bytes,
-        counters: &mut ApplicationCounters,
-        out: &mut Output,
-    ) -> Control {
-        let reversed = if http1::probe(&data, direction) == Probe::Certain {
-            false
-        } else if http1::probe(&data, direction.reversed()) == Probe::Certain {
-            true
-        } else {
-            return Control::Continue;
-        };
-        self.state = State::Http1(Box::new(Http1::new(self.limits, false)));
-        let direction = if reversed { direction.reversed() } else { direction };
-        self.data(direction, at, data, counters, out);
-        if reversed { Control::Flip } else { Control::Continue }
     }
 
     /// Bytes are missing here.
@@ -233,26 +192,19 @@ impl Application {
         counters: &mut ApplicationCounters,
         out: &mut Output,
     ) {
-        out.push((at, FlowEventKind::Anomaly(Anomaly::new(AnomalyKind::TcpGap, format!("{bytes} bytes")))));
         match &mut self.state {
-            State::Http1(http) => {
-                http.connection.gap(direction, at, bytes, &mut http.events);
-                http.flush(counters, out);
-            }
-            State::Tls(tls) => {
-                tls.stream.gap(direction, at, bytes, &mut tls.events);
-                tls.flush(counters, out);
-            }
+            State::Http(http) => http.gap(direction, at, bytes, counters, out),
+            State::Tls(tls) => tls.stream.gap(direction, bytes),
             State::Dns(streams) => {
                 let [to_server, to_client] = streams.as_mut();
                 let stream = if direction == Direction::ToServer { to_server } else { to_client };
                 stream.gap();
             }
-            State::Probing(_) => {
+            State::Probing(detector) => {
                 self.from_start = false;
-                self.state = State::Seeking;
+                detector.gap(direction);
             }
-            State::Seeking | State::Ignored => {}
+            State::Ignored => {}
         }
     }
 
@@ -260,27 +212,23 @@ impl Application {
     pub fn restart(&mut self, direction: Direction, at: At, counters: &mut ApplicationCounters, out: &mut Output) {
         // The answer's direction restarts right after; by then the connection waits for it already.
         if direction == Direction::ToServer
-            && let State::Http1(http) = &mut self.state
+            && let State::Http(http) = &mut self.state
         {
-            http.connection.abort(at, &mut http.events);
-            http.flush(counters, out);
-            http.connection = http1::Connection::new(self.limits.http1);
+            http.restart(at, counters, out);
         }
     }
 
     /// One direction ended in order.
     pub fn fin(&mut self, direction: Direction, at: At, counters: &mut ApplicationCounters, out: &mut Output) {
-        if let State::Http1(http) = &mut self.state {
-            http.connection.fin(direction, at, &mut http.events);
-            http.flush(counters, out);
+        if let State::Http(http) = &mut self.state {
+            http.fin(direction, at, counters, out);
         }
     }
 
     /// The flow is over.
     pub fn close(&mut self, at: At, counters: &mut ApplicationCounters, out: &mut Output) {
-        if let State::Http1(http) = &mut self.state {
-            http.connection.abort(at, &mut http.events);
-            http.flush(counters, out);
+        if let State::Http(http) = &mut self.state {
+            http.abort(at, counters, out);
         }
     }
 
@@ -311,77 +259,6 @@ fn dns_message(at: At, payload: Bytes, counters: &mut ApplicationCounters, out: 
         Direction::ToServer
     };
     out.push((at, FlowEventKind::Dns { direction, message: Box::new(message), payload }));
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Found {
-    Unsure,
-    Nothing,
-    Http1 { reversed: bool },
-    Tls { reversed: bool },
-}
-
-impl Probing {
-    fn push(&mut self, direction: Direction, at: At, data: Bytes) {
-        let prefix = match direction {
-            Direction::ToServer => &mut self.to_server,
-            Direction::ToClient => &mut self.to_client,
-        };
-        let room = PROBE.saturating_sub(prefix.len()).min(data.len());
-        prefix.extend_from_slice(data.get(..room).unwrap_or_default());
-        self.pieces.push((direction, at, data));
-    }
-
-    /// What the bytes are. Where the handshake was not seen, the sides may have to be swapped.
-    fn verdict(&self, from_start: bool) -> Found {
-        let mut unsure = false;
-        let sides = [(&self.to_server, Direction::ToServer), (&self.to_client, Direction::ToClient)];
-        for (prefix, direction) in sides {
-            if prefix.is_empty() {
-                continue;
-            }
-            for reversed in [false, true] {
-                if reversed && from_start {
-                    continue;
-                }
-                let direction = if reversed { direction.reversed() } else { direction };
-                match http1::probe(prefix, direction) {
-                    Probe::Certain => return Found::Http1 { reversed },
-                    probe => unsure |= probe == Probe::Unsure,
-                }
-                match tls::probe(prefix, direction) {
-                    Probe::Certain => return Found::Tls { reversed },
-                    probe => unsure |= probe == Probe::Unsure,
-                }
-            }
-        }
-        if unsure { Found::Unsure } else { Found::Nothing }
-    }
-}
-
-impl Http1 {
-    fn new(limits: ApplicationLimits, from_start: bool) -> Self {
-        Self {
-            connection: if from_start {
-                http1::Connection::from_start(limits.http1)
-            } else {
-                http1::Connection::new(limits.http1)
-            },
-            conversation: Conversation::new(limits.conversation),
-            events: Vec::new(),
-        }
-    }
-
-    fn data(&mut self, direction: Direction, at: At, data: Bytes, counters: &mut ApplicationCounters, out: &mut Output) {
-        self.connection.data(direction, at, data, &mut self.events);
-        self.flush(counters, out);
-    }
-
-    fn flush(&mut self, counters: &mut ApplicationCounters, out: &mut Output) {
-        for event in self.events.drain(..) {
-            self.conversation.handle(event, &mut counters.conversation, out);
-        }
-    }
 }
 
 impl Tls {

@@ -73,16 +73,16 @@ impl Correlator {
         Self {
             tracker: Tracker::new(limits, pins.clone()),
             detector: Detector::new(pins.clone()),
-            alerter: Alerter::new(pins, alerts),
             observer: Observer::default(),
             wanted,
+            settled: alerts.mode == Mode::Settled,
+            alerter: Alerter::new(pins, alerts),
             verdicts: replay.then(|| Verdicts::new(&hosts)),
             host_endpoints,
             drifting: HashMap::new(),
             anomalies: BTreeMap::new(),
             alerts: BTreeMap::new(),
             worst: None,
-            settled: alerts.mode == Mode::Settled,
             findings: Vec::new(),
             now: Timestamp::default(),
             records: Vec::new(),
@@ -328,6 +328,6 @@ impl Correlator {
 pub fn kernel_hosts(pins: &Pins) -> (Vec<PinnedHost>, Vec<usize>) {
     pins.pinned_hosts()
         .into_iter()
-        .map(|host| (PinnedHost { pattern: host.pattern, prefixes: host.prefixes }, host.endpoint))
+        .map(|host| (PinnedHost { pattern: host.pattern.into(), prefixes: host.prefixes }, host.endpoint))
         .unzip()
 }

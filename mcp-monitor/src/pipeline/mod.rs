@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod correlator;
+mod http;
 #[cfg(feature = "live")]
 pub mod live;
 mod observe;

@@ -4,6 +4,7 @@ use std::{net::IpAddr, num::NonZeroUsize};
 
 use lru::LruCache;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::record::{Observation, Record, hex};
 use crate::{
@@ -59,7 +60,7 @@ impl Observer {
             SeenKind::Certificates { direction: Direction::ToClient, chain } => {
                 let Some(leaf) = chain.first() else { return };
                 let subject = seen.connection.and_then(|c| c.server_name()).unwrap_or_default().to_owned();
-                let value = json!({"sha256": hex(&canonical::sha256(leaf)), "chain": chain.len()});
+                let value = json!({"sha256": hex(&Sha256::digest(leaf)), "chain": chain.len()});
                 self.say(seen.at, "certificate", subject, value, out);
             }
             SeenKind::Request { head, target, mcp: true, .. } => {

@@ -34,7 +34,7 @@ impl Record {
     /// One line for people.
     pub fn text(&self) -> String {
         match self {
-            Self::Alert(alert) => alert.text(),
+            Self::Alert(alert) => alert.to_string(),
             Self::Message(message) => message.text(),
             Self::Flow(flow) => flow.text(),
             Self::Observation(observation) => observation.text(),

@@ -70,7 +70,6 @@ pub fn replay<E>(
     let mut correlator =
         Correlator::new(options.pins, options.tracker, options.alerts, options.wanted, true);
     let mut shards = Shards::new(|index| Shard::new(index, options.shard.clone()));
-    let workers = options.threads.saturating_sub(1);
     let mut reader = BatchReader { input: &mut input, decoder: &mut decoder, last: At::default(), error: None };
     let mut totals = Totals::default();
     std::thread::scope(|scope| {

@@ -108,7 +108,7 @@ impl Shard {
     }
 
     /// Counts of the flow table.
-    pub fn flow_counters(&self) -> &FlowCounters {
+    pub fn flow_counters(&self) -> FlowCounters {
         self.table.counters()
     }
 

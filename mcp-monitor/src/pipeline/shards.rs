@@ -90,8 +90,8 @@ impl Shards {
     pub fn dispatch(&mut self, batch: &mut Vec<Decoded>, end: End) {
         for item in batch.drain(..) {
             let index = match &item {
-                Decoded::Tcp(s) => shard_of(s.src, s.dst, s.scope, SHARDS),
-                Decoded::Udp(d) => shard_of(d.src, d.dst, d.scope, SHARDS),
+                Decoded::Tcp(s) => shard_of(&s.src, &s.dst, s.scope, SHARDS),
+                Decoded::Udp(d) => shard_of(&d.src, &d.dst, d.scope, SHARDS),
                 Decoded::Other => continue,
             };
             if let Some(Some(job)) = self.idle.get_mut(index) {

@@ -178,7 +178,7 @@ impl Summary {
             notifications: m.notifications,
             errors: m.errors,
             sessions: tracker.sessions().started(),
-            unmatched: m.unmatched,
+            unmatched: tracker.sessions().unmatched(),
             methods: m.methods.clone(),
         };
         dropped("sessions_forgotten", tracker.sessions().forgotten_sessions());

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Probe, http1, tls};
+use super::{Probe, http1, http2, tls};
 use crate::types::{At, Direction};
 
 /// As far as any probe looks.
@@ -10,8 +10,6 @@ const WINDOW: usize = 1024;
 /// Bytes looked through for a start, where a capture begins in mid-connection, before the
 /// flow is given up: the largest message that counts.
 const MAX_SCAN: u64 = 16 * 1024 * 1024;
-/// The client connection preface (RFC 9113 section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A protocol that is told by first bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,7 +156,7 @@ fn judge(bytes: &[u8], direction: Direction, swappable: bool) -> Verdict {
 fn judge_as(bytes: &[u8], direction: Direction) -> (Protocol, Probe) {
     let verdicts = [
         (Protocol::Tls, tls::probe(bytes, direction)),
-        (Protocol::Http2, http2(bytes, direction)),
+        (Protocol::Http2, preface(bytes, direction)),
         (Protocol::Http1, http1::probe(bytes, direction)),
     ];
     let with = |wanted| verdicts.iter().find(|(_, probe)| *probe == wanted).copied();
@@ -167,12 +165,12 @@ fn judge_as(bytes: &[u8], direction: Direction) -> (Protocol, Probe) {
         .unwrap_or((Protocol::Other, Probe::NotForUs))
 }
 
-fn http2(bytes: &[u8], direction: Direction) -> Probe {
+fn preface(bytes: &[u8], direction: Direction) -> Probe {
     if direction == Direction::ToClient {
         Probe::NotForUs
-    } else if bytes.starts_with(HTTP2_PREFACE) {
+    } else if bytes.starts_with(http2::PREFACE) {
         Probe::Certain
-    } else if HTTP2_PREFACE.starts_with(bytes) {
+    } else if http2::PREFACE.starts_with(bytes) {
         Probe::Unsure
     } else {
         Probe::NotForUs

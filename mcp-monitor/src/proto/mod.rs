@@ -1,12 +1,15 @@
 //! Protocols over flows: one folder each, with the same set of files.
 
+pub mod coding;
 mod detector;
 pub mod dns;
 pub mod http;
 pub mod http1;
+pub mod http2;
 mod reader;
 pub mod sse;
 pub mod tls;
+pub mod websocket;
 
 pub use detector::{Detected, Detector, Held, Protocol};
 

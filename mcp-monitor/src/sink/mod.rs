@@ -1,1 +1,5 @@
-//! sink
+//! Where records go.
+
+mod stream;
+
+pub use stream::{Format, RecordWriter, Written};

@@ -25,6 +25,8 @@ pub(super) struct Blocks {
     /// Blocks that may have become free.
     retired: VecDeque<Bytes>,
     eof: bool,
+    /// An error of the input, told once the bytes read before it are used up.
+    failed: Option<io::Error>,
 }
 
 impl Blocks {
@@ -35,6 +37,7 @@ impl Blocks {
             ahead: Bytes::new(),
             retired: VecDeque::with_capacity(RETIRED),
             eof: false,
+            failed: None,
         }
     }
 
@@ -59,7 +62,7 @@ impl Blocks {
         let size = if self.whole { FILE_BLOCK } else { PIPE_BLOCK };
         while self.ahead.len() < n {
             if self.eof {
-                return Ok(false);
+                return self.failed.take().map_or(Ok(false), Err);
             }
             let left = std::mem::take(&mut self.ahead);
             // The remainder moves in front of the new bytes, so that a packet is always contiguous.
@@ -73,12 +76,9 @@ impl Blocks {
             if self.whole {
                 let wanted = u64::try_from(block.capacity().saturating_sub(before)).unwrap_or(0);
                 let result = (&mut self.input).take(wanted).read_to_end(&mut block);
-                if let Err(error) = result {
-                    // What came before the error is still good.
-                    self.ahead = Bytes::from(block);
-                    return Err(error);
-                }
-                self.eof = u64::try_from(block.len().saturating_sub(before)).unwrap_or(0) < wanted;
+                self.failed = result.err();
+                self.eof = self.failed.is_some()
+                    || u64::try_from(block.len().saturating_sub(before)).unwrap_or(0) < wanted;
             } else {
                 block.resize(before.saturating_add(room), 0);
                 let got = loop {

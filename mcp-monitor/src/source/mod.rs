@@ -11,11 +11,17 @@ mod pcap;
 mod pcapng;
 
 #[cfg(test)]
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "a test may panic, and plain sums are easier to read"
+)]
 mod tests;
-
 pub use error::CaptureError;
 pub use file::{CaptureCounters, CaptureReader, Comment, MAX_COMMENTS, MAX_PACKET, MAX_SECRETS, Secrets};
 pub use merge::Merged;
+#[cfg(feature = "live")]
+pub mod live;
+pub mod verdict;
 
 use bytes::Bytes;
 

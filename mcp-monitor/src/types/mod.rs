@@ -4,8 +4,10 @@
 
 mod anomaly;
 mod packet;
+mod severity;
 mod time;
 
 pub use anomaly::{Anomaly, AnomalyKind};
 pub use packet::{At, Direction, PacketId, Plaintext, Scope, Transport};
+pub use severity::Severity;
 pub use time::Timestamp;

@@ -69,7 +69,12 @@ fn declared(headers: &Headers, version: Version, notes: &mut Vec<&'static str>) 
         }
     }
     match (transfer, length) {
-        (Transfer::Chunked, _) => Declared::Chunked,
+        (Transfer::Chunked { others }, _) => {
+            if others {
+                notes.push("transfer coding besides chunked, left in the body");
+            }
+            Declared::Chunked
+        }
         (Transfer::Odd(what), _) => {
             notes.push(what);
             Declared::OtherCoding
@@ -120,18 +125,24 @@ fn decimal(text: &[u8]) -> Option<u64> {
 enum Transfer {
     Absent,
     /// `chunked` is the last coding.
-    Chunked,
+    Chunked {
+        /// Others come before it; they are not removed from the body.
+        others: bool,
+    },
     Odd(&'static str),
 }
 
 fn transfer_coding(headers: &Headers) -> Transfer {
     let mut last = None;
     let mut chunked = 0usize;
+    let mut others = false;
     for value in headers.get_all("transfer-encoding") {
         for item in value.split(|b| *b == b',') {
             let item = item.trim_ascii();
             if item.eq_ignore_ascii_case(b"chunked") {
                 chunked = chunked.saturating_add(1);
+            } else {
+                others = true;
             }
             last = Some(item);
         }
@@ -139,7 +150,7 @@ fn transfer_coding(headers: &Headers) -> Transfer {
     match last {
         None => Transfer::Absent,
         Some(_) if chunked > 1 => Transfer::Odd("chunked applied twice"),
-        Some(item) if item.eq_ignore_ascii_case(b"chunked") => Transfer::Chunked,
+        Some(item) if item.eq_ignore_ascii_case(b"chunked") => Transfer::Chunked { others },
         Some(_) => Transfer::Odd("Transfer-Encoding that does not end in chunked"),
     }
 }

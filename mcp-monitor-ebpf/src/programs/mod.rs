@@ -1,0 +1,4 @@
+//! The programs, by the hook they sit on.
+
+mod connect;
+mod packet;

@@ -1,0 +1,61 @@
+//! An alert on one line, for people.
+
+use std::fmt;
+
+use super::Alert;
+use crate::{detect::text::shown, types::Severity};
+
+/// `07:12:03.123 HIGH DNS-01 dns-answer-drift [market-data] … (udp 10.1.0.5:41022 → 10.96.0.10:53) python3[4242] ×3`.
+///
+/// Text from the wire is escaped: an alert cannot write to the terminal.
+impl fmt::Display for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = self.time.to_string();
+        let day = time.get(..10).unwrap_or_default();
+        let clock = time.get(11..23).unwrap_or_default();
+        let severity = match self.severity {
+            Severity::Info => "INFO",
+            Severity::Low => "LOW",
+            Severity::Medium => "MEDIUM",
+            Severity::High => "HIGH",
+            Severity::Critical => "CRITICAL",
+        };
+        write!(f, "{day} {clock} {severity:<8} {} {}", self.rule, self.name)?;
+        if let Some(endpoint) = &self.endpoint {
+            write!(f, " [{}]", shown(endpoint))?;
+        }
+        write!(f, ": {}", clean(&self.summary))?;
+        if let Some(flow) = &self.flow {
+            write!(
+                f,
+                " ({} {} → {})",
+                match flow.transport {
+                    crate::types::Transport::Tcp => "tcp",
+                    crate::types::Transport::Udp => "udp",
+                },
+                std::net::SocketAddr::new(flow.client.ip, flow.client.port),
+                std::net::SocketAddr::new(flow.server.ip, flow.server.port),
+            )?;
+        }
+        if let Some(process) = &self.process {
+            write!(f, " {}[{}]", shown(&process.comm), process.pid)?;
+        }
+        if let Some(k8s) = &self.kubernetes
+            && let Some(pod) = &k8s.pod
+        {
+            write!(f, " {}/{pod}", k8s.namespace.as_deref().unwrap_or("-"))?;
+        }
+        if self.count > 1 {
+            write!(f, " ×{}", self.count)?;
+        }
+        if let [first, ..] = self.evidence.packets.as_slice() {
+            write!(f, " #{first}")?;
+        }
+        Ok(())
+    }
+}
+
+/// As [`shown`], uncut: a summary has its own bounds.
+fn clean(text: &str) -> String {
+    text.split_inclusive(' ').map(shown).collect()
+}

@@ -1,0 +1,167 @@
+//! Lists of tools: pages put together, each tool hashed.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Bounded, Principal, canonical::tool_sha256, principal_of_request};
+use crate::mcp::{
+    Message, MessageKind, RequestId,
+    context::{ClientKey, MessageContext, ServerKey},
+};
+
+/// Most tools of one list that are kept; the rest of a longer list is not looked at.
+pub const MAX_TOOLS: usize = 4096;
+
+/// Lists whose next page is awaited, and requests whose answer is.
+const MAX_PENDING: usize = 1024;
+
+/// One tool as a server defines it.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    /// Its name.
+    pub name: Arc<str>,
+    /// See [`tool_sha256`].
+    pub hash: [u8; 32],
+    /// The definition.
+    pub definition: Value,
+}
+
+/// A whole list of tools, and for whom it was made.
+#[derive(Clone, Debug)]
+pub struct ToolList {
+    /// The server.
+    pub server: ServerKey,
+    /// Revision in force.
+    pub era: Option<Arc<str>>,
+    /// The client's capabilities, canonical JSON.
+    pub capabilities: Option<Arc<str>>,
+    /// On whose behalf.
+    pub principal: Principal,
+    /// `serverInfo.version`.
+    pub server_version: Option<Box<str>>,
+    /// In the order of the list.
+    pub tools: Vec<Tool>,
+}
+
+/// For whom a list was made: server, revision, capabilities, principal.
+pub type Audience = (ServerKey, Option<Arc<str>>, Option<Arc<str>>, Principal);
+
+impl ToolList {
+    /// For whom the list was made, as far as definitions can depend on it: renewal of an opaque
+    /// credential makes no difference.
+    pub fn audience(&self) -> Audience {
+        (
+            self.server.clone(),
+            self.era.clone(),
+            self.capabilities.clone(),
+            self.principal.stable_part(),
+        )
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Listener {
+    server: ServerKey,
+    client: ClientKey,
+    session: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+struct Partial {
+    next: String,
+    tools: Vec<Tool>,
+}
+
+/// Puts lists together from `tools/list` requests and responses.
+#[derive(Debug)]
+pub struct ToolLists {
+    /// Cursor of each unanswered request.
+    asked: Bounded<(Listener, RequestId), Option<String>>,
+    partial: Bounded<Listener, Partial>,
+}
+
+impl Default for ToolLists {
+    fn default() -> Self {
+        Self {
+            asked: Bounded::new(MAX_PENDING),
+            partial: Bounded::new(MAX_PENDING),
+        }
+    }
+}
+
+impl ToolLists {
+    /// Looks at a message; the list, if this response completes one. A page whose
+    /// predecessors were not seen completes nothing.
+    pub fn observe(&mut self, message: &Message, context: &MessageContext<'_>) -> Option<ToolList> {
+        match message.kind {
+            MessageKind::Request if message.is("tools/list") => {
+                let id = message.id.clone()?;
+                let cursor = message
+                    .params()
+                    .and_then(|p| serde_json::from_slice::<Value>(p).ok())
+                    .and_then(|p| Some(p.get("cursor")?.as_str()?.to_owned()));
+                self.asked.insert((listener(context), id), cursor);
+                None
+            }
+            MessageKind::Response if context.answers.is_some_and(|a| &*a.method == "tools/list") => {
+                self.page(message, context)
+            }
+            _ => None,
+        }
+    }
+
+    fn page(&mut self, message: &Message, context: &MessageContext<'_>) -> Option<ToolList> {
+        let who = listener(context);
+        let cursor = self.asked.remove(&(who.clone(), message.id.clone()?))?;
+        let mut result: Value = serde_json::from_slice(message.result()?).ok()?;
+        let before = self.partial.remove(&who);
+        let mut tools = match cursor {
+            None => Vec::new(),
+            Some(cursor) => before.filter(|p| p.next == cursor)?.tools,
+        };
+        let next = result
+            .get("nextCursor")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        if let Some(Value::Array(list)) = result.get_mut("tools").map(Value::take) {
+            for definition in list {
+                if tools.len() >= MAX_TOOLS {
+                    break;
+                }
+                let Some(name) = definition.get("name").and_then(Value::as_str) else {
+                    continue;
+                };
+                let Some(hash) = tool_sha256(definition.clone()) else {
+                    continue;
+                };
+                tools.push(Tool {
+                    name: name.into(),
+                    hash,
+                    definition,
+                });
+            }
+        }
+        if let Some(next) = next {
+            self.partial.insert(who, Partial { next, tools });
+            return None;
+        }
+        let session = context.session;
+        Some(ToolList {
+            server: who.server,
+            era: session.negotiated.as_ref().map(|r| Arc::clone(&r.0)),
+            capabilities: session.client_capabilities.clone(),
+            principal: context.request.map(principal_of_request).unwrap_or_default(),
+            server_version: session.server_info.as_ref().map(|i| i.version.clone()),
+            tools,
+        })
+    }
+}
+
+fn listener(context: &MessageContext<'_>) -> Listener {
+    Listener {
+        server: context.session.server.clone(),
+        client: context.session.client.clone(),
+        session: context.session.id.clone(),
+    }
+}

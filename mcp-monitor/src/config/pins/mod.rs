@@ -1,0 +1,335 @@
+//! The pins file: which servers are approved, and what must hold of them.
+//!
+//! Every key but an endpoint's `name` and `url` is optional: what is not pinned is not
+//! checked against a pin.
+
+mod endpoint_match;
+mod host;
+mod lookup;
+mod parse;
+mod parse_endpoint;
+mod rule_ids;
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+
+pub use self::{
+    host::{EndpointUrl, HostPattern, same_path},
+    lookup::PinnedHost,
+    rule_ids::{all_rule_ids, is_rule_id},
+};
+use super::ConfigError;
+use crate::{
+    mcp::{
+        Revision, TransportKind,
+        context::{EndpointIndex, Origin},
+    },
+    types::{Severity, Timestamp},
+};
+
+/// A pins file, checked. The default is no pins at all.
+#[derive(Clone, Debug, Default)]
+pub struct Pins {
+    /// Approved servers, in the order of the file.
+    pub endpoints: Vec<Endpoint>,
+    /// Resolvers whose answers are trusted (DNS-03). Empty: not pinned.
+    pub resolvers: Vec<IpNet>,
+    /// Prefixes of the mandated gateway (OP-04, DST-05). Empty: none.
+    pub gateway: Vec<IpNet>,
+    /// LLM APIs whose base URL must not move (DST-09).
+    pub llm: Vec<LlmPin>,
+    /// Values that must never be seen (CR-12).
+    pub canaries: Vec<Canary>,
+    /// Files or folders of threat feeds (OP-03).
+    pub feeds: Vec<String>,
+    /// Files or folders of advisories (OP-05).
+    pub advisories: Vec<String>,
+    /// What MCP with a server that no pin names means.
+    pub unpinned: Unpinned,
+    /// Numbers of rules marked "policy".
+    pub policy: Policy,
+    /// Settings by rule id.
+    pub rules: BTreeMap<String, RuleSetting>,
+    /// Findings that are known and accepted.
+    pub suppress: Vec<Suppression>,
+    index: lookup::HostIndex,
+}
+
+/// One approved server.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its name in alerts; unique in the file.
+    pub name: Arc<str>,
+    /// Where it is.
+    pub url: EndpointUrl,
+    /// Prefixes its addresses must lie in. Empty: not pinned. For a `url` with an address
+    /// literal and no `addresses`: that address.
+    pub addresses: Vec<IpNet>,
+    /// Allowed CNAME targets, lower case; `*.host` allowed. Empty: not pinned.
+    pub cnames: Vec<HostPattern>,
+    /// `tls`.
+    pub tls: TlsPins,
+    /// `mcp`.
+    pub mcp: McpPins,
+    /// `auth`.
+    pub auth: AuthPins,
+    /// Origins it may redirect to.
+    pub redirects: Vec<Origin>,
+    /// Data classes this server may see (CR-13).
+    pub cleared: Vec<String>,
+    /// Run by the same organisation (SS-06).
+    pub first_party: bool,
+    /// A service mesh encrypts what looks like cleartext here (CR-01, DG-01).
+    pub mesh_encrypted: bool,
+    /// Written by `pin learn`.
+    pub learned: Option<Learned>,
+}
+
+/// `tls` of an endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct TlsPins {
+    /// Lowest version, as on the wire: 0x0303 is 1.2.
+    pub min_version: Option<u16>,
+    /// SHA-256 of SubjectPublicKeyInfo; one of the chain must match (RFC 7469). Empty: not pinned.
+    pub spki_sha256: Vec<[u8; 32]>,
+    /// RFC 4514 names; every RDN of an entry must be in the issuer. Empty: not pinned.
+    pub issuers: Vec<String>,
+}
+
+/// `mcp` of an endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct McpPins {
+    /// Transport.
+    pub transport: Option<TransportKind>,
+    /// Lowest protocol revision.
+    pub min_protocol_version: Option<Revision>,
+    /// `serverInfo`.
+    pub server: Option<ServerPin>,
+    /// SHA-256 of each tool's definition in RFC 8785 form, by name. `None`: not pinned.
+    pub tools: Option<BTreeMap<String, [u8; 32]>>,
+}
+
+/// `mcp.server`.
+#[derive(Clone, Debug)]
+pub struct ServerPin {
+    /// `serverInfo.name`.
+    pub name: Option<String>,
+    /// `serverInfo.version`.
+    pub version: Option<VersionPin>,
+}
+
+/// A version or a range of them.
+#[derive(Clone, Debug)]
+pub enum VersionPin {
+    /// This one, compared as text.
+    Exact(String),
+    /// A semantic version range such as `>=4.2, <5`.
+    Range(semver::VersionReq),
+}
+
+impl VersionPin {
+    /// `version` satisfies it. A version that is not semantic satisfies no range.
+    pub fn allows(&self, version: &str) -> bool {
+        match self {
+            Self::Exact(text) => text == version,
+            Self::Range(range) => semver::Version::parse(version.trim_start_matches('v'))
+                .is_ok_and(|version| range.matches(&version)),
+        }
+    }
+}
+
+impl fmt::Display for VersionPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(text) => f.write_str(text),
+            Self::Range(range) => range.fmt(f),
+        }
+    }
+}
+
+/// `auth` of an endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct AuthPins {
+    /// Requests must carry credentials.
+    pub required: Option<bool>,
+    /// What tokens for it must name as their audience.
+    pub audience: Option<String>,
+    /// Issuers of its tokens. Empty: not pinned.
+    pub authorization_servers: Vec<String>,
+}
+
+/// `learned` of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// First observation.
+    pub since: Option<Timestamp>,
+    /// How many.
+    pub observations: u64,
+}
+
+/// An LLM API.
+#[derive(Clone, Debug)]
+pub struct LlmPin {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its base URL.
+    pub url: EndpointUrl,
+}
+
+/// A value that must never be seen on the wire.
+#[derive(Clone)]
+pub struct Canary {
+    /// Its name in alerts.
+    pub name: Arc<str>,
+    value: Box<str>,
+}
+
+impl Canary {
+    /// The value to look for. Never print it.
+    pub fn expose(&self) -> &[u8] {
+        self.value.as_bytes()
+    }
+}
+
+impl fmt::Debug for Canary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Canary")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `unpinned`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Unpinned {
+    /// An alert (DST-01).
+    #[default]
+    Alert,
+    /// Nothing.
+    Ignore,
+    /// Nothing; the server goes into the baseline.
+    Learn,
+}
+
+/// `policy.encrypted_dns`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EncryptedDns {
+    /// An alert (DNS-06).
+    #[default]
+    Alert,
+    /// Nothing.
+    Allow,
+}
+
+/// `policy`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Sampling requests of one server in one minute (CP-03).
+    pub sampling_per_minute: u64,
+    /// `maxTokens` of one sampling request (CP-03).
+    pub sampling_max_tokens: u64,
+    /// Longest life of a token (CR-10).
+    pub token_lifetime: Duration,
+    /// DoH, DoT, DoQ (DNS-06).
+    pub encrypted_dns: EncryptedDns,
+    /// Age at which data in a result counts as stale (DP-04).
+    pub stale_after: Duration,
+    /// Share of all calls that one server may carry, 0 to 1 (OP-01).
+    pub concentration_share: f64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 60 * 60);
+        Self {
+            sampling_per_minute: 10,
+            sampling_max_tokens: 8192,
+            token_lifetime: day,
+            encrypted_dns: EncryptedDns::default(),
+            stale_after: day,
+            concentration_share: 0.8,
+        }
+    }
+}
+
+/// Settings of one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleSetting {
+    /// Instead of the rule's own.
+    pub severity: Option<Severity>,
+    /// False turns it off.
+    pub enabled: bool,
+}
+
+/// One accepted finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppression {
+    /// Rule id.
+    pub rule: String,
+    /// Only on this endpoint; `None` means everywhere.
+    pub endpoint: Option<EndpointIndex>,
+    /// Until this capture time; `None` means for good.
+    pub until: Option<Timestamp>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl Pins {
+    /// Reads a pins file. `file` is how errors name it.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        parse::parse(text, file)
+    }
+
+    /// Reads a pins file from disk.
+    pub fn load(path: &std::path::Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| ConfigError {
+            file: file.clone(),
+            line: 0,
+            column: 0,
+            found: format!("cannot be read: {error}"),
+            expected: String::new(),
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let good = error.as_bytes().get(..valid).unwrap_or_default();
+            let line = memchr::memchr_iter(b'\n', good).count().saturating_add(1);
+            ConfigError {
+                file: file.clone(),
+                line: line as u64,
+                column: 1,
+                found: "bytes that are not UTF-8".to_owned(),
+                expected: "a YAML text file".to_owned(),
+            }
+        })?;
+        Self::parse(&text, &file)
+    }
+
+    /// No server is pinned.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// The endpoint, if the index is of these pins.
+    pub fn endpoint(&self, index: Option<EndpointIndex>) -> Option<&Endpoint> {
+        self.endpoints.get(index?)
+    }
+
+    /// `ip` belongs to the mandated gateway.
+    pub fn is_gateway(&self, ip: IpAddr) -> bool {
+        self.gateway.iter().any(|net| net.contains(&ip))
+    }
+}
+
+impl Endpoint {
+    /// `ip` lies in the pinned prefixes, or none are pinned.
+    pub fn allows_address(&self, ip: IpAddr) -> bool {
+        self.addresses.is_empty() || self.addresses.iter().any(|net| net.contains(&ip))
+    }
+
+    /// The pinned prefixes as text, for `expected`.
+    pub fn address_texts(&self) -> Vec<String> {
+        self.addresses.iter().map(ToString::to_string).collect()
+    }
+}

@@ -1,0 +1,126 @@
+//! Payments, banks, shops.
+
+use super::super::format::{Class::*, Format, Part, UUID, n, r, t};
+
+pub(super) const FORMATS: &[Format] = &[
+    Format::token(
+        "stripe-secret-key",
+        "Stripe",
+        &["sk_live_", "sk_prod_"],
+        &[r(Alnum, 16, 128)],
+    ),
+    Format::token(
+        "stripe-test-key",
+        "Stripe",
+        &["sk_test_", "rk_test_"],
+        &[r(Alnum, 16, 128)],
+    ),
+    Format::token(
+        "stripe-restricted-key",
+        "Stripe",
+        &["rk_live_", "rk_prod_"],
+        &[r(Alnum, 16, 128)],
+    ),
+    Format::token(
+        "stripe-webhook-secret",
+        "Stripe",
+        &["whsec_"],
+        &[r(Any64, 32, 64)],
+    ),
+    Format::token("square-access-token", "Square", &["sq0atp-"], &[n(Base64Url, 22)]),
+    Format::token("square-oauth-secret", "Square", &["sq0csp-"], &[n(Base64Url, 43)]),
+    Format::token(
+        "square-personal-token",
+        "Square",
+        &["EAAAE", "EAAAl"],
+        &[n(Base64Url, 59)],
+    ),
+    Format::token(
+        "paypal-braintree-token",
+        "PayPal",
+        &["access_token$production$"],
+        &[n(LowerAlnum, 16), t("$"), n(LowerHex, 32)],
+    ),
+    Format::token(
+        "adyen-api-key",
+        "Adyen",
+        &["AQE"],
+        &[
+            r(Base64, 60, 200),
+            Part::Padding,
+            t("-"),
+            r(Base64, 40, 80),
+            Part::Padding,
+            t("-"),
+            r(Base64, 10, 24),
+        ],
+    ),
+    Format::token(
+        "razorpay-key-id",
+        "Razorpay",
+        &["rzp_live_", "rzp_test_"],
+        &[n(Alnum, 14)],
+    ),
+    Format::token(
+        "flutterwave-secret-key",
+        "Flutterwave",
+        &["FLWSECK-", "FLWSECK_TEST-"],
+        &[n(LowerAlnum, 32), t("-X")],
+    ),
+    Format::token(
+        "paystack-secret-key",
+        "Paystack",
+        &["sk_live_", "sk_test_"],
+        &[n(LowerHex, 40)],
+    ),
+    Format::token("gocardless-token", "GoCardless", &["live_"], &[n(Base64Url, 40)]),
+    Format::token(
+        "plaid-access-token",
+        "Plaid",
+        &["access-production-", "access-development-", "access-sandbox-"],
+        UUID,
+    ),
+    Format::token("lob-api-key", "Lob", &["live_", "test_"], &[n(LowerHex, 35)]),
+    Format::token(
+        "shippo-token",
+        "Shippo",
+        &["shippo_live_", "shippo_test_"],
+        &[n(LowerHex, 40)],
+    ),
+    Format::token(
+        "duffel-token",
+        "Duffel",
+        &["duffel_live_", "duffel_test_"],
+        &[n(Base64Url, 43)],
+    ),
+    Format::token("easypost-api-key", "EasyPost", &["EZAK", "EZTK"], &[n(Alnum, 54)]),
+    Format::token("shopify-access-token", "Shopify", &["shpat_"], &[n(Hex, 32)]),
+    Format::token("shopify-custom-app-token", "Shopify", &["shpca_"], &[n(Hex, 32)]),
+    Format::token("shopify-private-app-token", "Shopify", &["shppa_"], &[n(Hex, 32)]),
+    Format::token("shopify-shared-secret", "Shopify", &["shpss_"], &[n(Hex, 32)]),
+    Format::token(
+        "shopify-partner-token",
+        "Shopify",
+        &["prtapi_"],
+        &[n(LowerHex, 32)],
+    ),
+    Format::token(
+        "paddle-api-key",
+        "Paddle",
+        &["pdl_live_apikey_", "pdl_sdbx_apikey_"],
+        &[n(LowerAlnum, 26), t("_"), n(Alnum, 22), t("_"), n(Alnum, 3)],
+    ),
+    Format::token(
+        "checkout-secret-key",
+        "Checkout.com",
+        &["sk_sbox_"],
+        &[r(LowerAlnum, 26, 30)],
+    ),
+    Format::token("mollie-api-key", "Mollie", &["live_", "test_"], &[n(Alnum, 30)]),
+    Format::token(
+        "mercury-token",
+        "Mercury",
+        &["secret-token:mercury_production_"],
+        &[r(Any64, 20, 120)],
+    ),
+];

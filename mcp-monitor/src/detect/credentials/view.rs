@@ -1,0 +1,277 @@
+//! Seeing through one layer of encoding.
+
+use std::ops::Range;
+
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+use super::{Hit, scan};
+
+/// Shortest run of base64 or hex characters that is decoded.
+const SHORTEST_RUN: usize = 24;
+
+/// Decoded bytes looked at to judge whether a run holds text.
+const PEEK: usize = 24;
+
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_allow_trailing_bits(true)
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// As [`scan`], also through JSON escapes, and in what that leaves through percent-encoding,
+/// base64 or hex. Hits tell the place in `text` itself.
+///
+/// A run of base64 or hex is decoded if it begins with printable text, so images cost little;
+/// a secret in the middle of binary data is not seen.
+pub fn scan_deep(text: &[u8], out: &mut Vec<Hit>) {
+    let first = out.len();
+    match Layer::json(text) {
+        // What stands unescaped also stands in the unescaped text.
+        Some(layer) => {
+            let mut hits = Vec::new();
+            scan_encoded(&layer.text, &mut hits);
+            out.extend(hits.iter().map(|hit| layer.original(hit)));
+        }
+        None => scan_encoded(text, out),
+    }
+    debug_assert!(
+        out.get(first..)
+            .is_some_and(|hits| hits.is_sorted_by_key(|h| h.start))
+    );
+}
+
+fn scan_encoded(text: &[u8], out: &mut Vec<Hit>) {
+    let first = out.len();
+    scan(text, out);
+    let mut deeper = Vec::new();
+    if let Some(layer) = Layer::percent(text) {
+        let mut hits = Vec::new();
+        scan(&layer.text, &mut hits);
+        deeper.extend(hits.iter().map(|hit| layer.original(hit)));
+    }
+    each_run(text, |range| scan_run(text, range, &mut deeper));
+    if deeper.is_empty() {
+        return;
+    }
+    // The outer reading goes before the inner one; of two inner ones the first.
+    let mut all: Vec<(bool, Hit)> = out.drain(first..).map(|hit| (false, hit)).collect();
+    all.extend(deeper.into_iter().map(|hit| (true, hit)));
+    all.sort_by_key(|(deep, hit)| (hit.start, *deep));
+    let mut last: Option<(bool, Hit)> = None;
+    for (deep, hit) in all {
+        last = match last.take() {
+            Some((l_deep, l)) if hit.start < l.range().end => match l_deep && !deep {
+                true => Some((deep, hit)),
+                false => Some((l_deep, l)),
+            },
+            l => {
+                out.extend(l.map(|(_, hit)| hit));
+                Some((deep, hit))
+            }
+        };
+    }
+    out.extend(last.map(|(_, hit)| hit));
+}
+
+/// A decoded copy and where its bytes come from.
+#[derive(Debug)]
+struct Layer {
+    text: Vec<u8>,
+    /// After each escape: place in `text`, place in the original.
+    marks: Vec<(usize, usize)>,
+}
+
+impl Layer {
+    /// `None` if there is nothing to decode.
+    fn json(text: &[u8]) -> Option<Self> {
+        memchr::memchr(b'\\', text)?;
+        Some(Self::decode(text, b'\\', json_escape))
+    }
+
+    fn percent(text: &[u8]) -> Option<Self> {
+        let encoded =
+            memchr::memchr_iter(b'%', text).any(|at| text.get(at..).and_then(percent_escape).is_some());
+        encoded.then(|| Self::decode(text, b'%', percent_escape))
+    }
+
+    fn decode(text: &[u8], mark: u8, escape: fn(&[u8]) -> Option<(char, usize)>) -> Self {
+        let mut layer = Self {
+            text: Vec::with_capacity(text.len()),
+            marks: vec![(0, 0)],
+        };
+        let mut at = 0usize;
+        while let Some(rest) = text.get(at..) {
+            let Some(plain) = memchr::memchr(mark, rest) else {
+                layer.text.extend_from_slice(rest);
+                break;
+            };
+            layer
+                .text
+                .extend_from_slice(rest.get(..plain).unwrap_or_default());
+            at = at.saturating_add(plain);
+            match text.get(at..).and_then(escape) {
+                Some((decoded, len)) => {
+                    let mut utf8 = [0; 4];
+                    layer
+                        .text
+                        .extend_from_slice(decoded.encode_utf8(&mut utf8).as_bytes());
+                    at = at.saturating_add(len);
+                    layer.marks.push((layer.text.len(), at));
+                }
+                None => {
+                    layer.text.push(mark);
+                    at = at.saturating_add(1);
+                }
+            }
+        }
+        layer
+    }
+
+    fn position(&self, at: usize) -> usize {
+        let after = self.marks.partition_point(|(decoded, _)| *decoded <= at);
+        let (decoded, original) = after
+            .checked_sub(1)
+            .and_then(|i| self.marks.get(i))
+            .copied()
+            .unwrap_or((0, 0));
+        original.saturating_add(at.saturating_sub(decoded))
+    }
+
+    fn original(&self, hit: &Hit) -> Hit {
+        let start = self.position(hit.start);
+        let end = self.position(hit.range().end);
+        Hit {
+            kind: hit.kind,
+            start,
+            len: end.saturating_sub(start),
+        }
+    }
+}
+
+/// An escape of RFC 8259 section 7 at the start of `text`: the character and the escape's length.
+fn json_escape(text: &[u8]) -> Option<(char, usize)> {
+    let simple = |c| Some((c, 2));
+    match text.get(1)? {
+        b'n' => simple('\n'),
+        b't' => simple('\t'),
+        b'r' => simple('\r'),
+        b'b' => simple('\u{8}'),
+        b'f' => simple('\u{c}'),
+        b @ (b'"' | b'\\' | b'/') => simple(char::from(*b)),
+        b'u' => {
+            let high = hex4(text.get(2..6)?)?;
+            let low = || {
+                let next = text.get(6..12)?.strip_prefix(b"\\u")?;
+                hex4(next).filter(|l| (0xdc00..0xe000).contains(l))
+            };
+            if !(0xd800..0xe000).contains(&high) {
+                return Some((char::from_u32(high)?, 6));
+            }
+            let pair = (high < 0xdc00).then(low).flatten().and_then(|low| {
+                let value = ((high & 0x3ff) << 10) | (low & 0x3ff);
+                char::from_u32(value.saturating_add(0x1_0000))
+            });
+            Some(pair.map_or((char::REPLACEMENT_CHARACTER, 6), |c| (c, 12)))
+        }
+        _ => None,
+    }
+}
+
+fn hex4(digits: &[u8]) -> Option<u32> {
+    digits
+        .iter()
+        .try_fold(0u32, |value, b| Some((value << 4) | char::from(*b).to_digit(16)?))
+}
+
+/// `%XX` (RFC 3986 section 2.1) of an ASCII character; others cannot be part of a credential.
+fn percent_escape(text: &[u8]) -> Option<(char, usize)> {
+    let value = hex4(text.get(1..3)?)?;
+    let c = char::from_u32(value)?;
+    c.is_ascii().then_some((c, 3))
+}
+
+fn in_run(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_')
+}
+
+/// Every run of at least [`SHORTEST_RUN`] base64 characters. Looks at one byte in that many
+/// where there is none.
+fn each_run(text: &[u8], mut run: impl FnMut(Range<usize>)) {
+    let mut done = 0usize;
+    let mut at = SHORTEST_RUN.saturating_sub(1);
+    while let Some(b) = text.get(at) {
+        let mut end = at;
+        if in_run(*b) {
+            let before = text.get(done..at).unwrap_or_default();
+            let after = text.get(at..).unwrap_or_default();
+            let start = at.saturating_sub(before.iter().rev().take_while(|b| in_run(**b)).count());
+            end = at.saturating_add(after.iter().take_while(|b| in_run(**b)).count());
+            if end.saturating_sub(start) >= SHORTEST_RUN {
+                run(start..end);
+            }
+            done = end;
+        }
+        at = end.saturating_add(SHORTEST_RUN);
+    }
+}
+
+fn scan_run(text: &[u8], range: Range<usize>, out: &mut Vec<Hit>) {
+    let Some(run) = text.get(range.clone()) else {
+        return;
+    };
+    let is_hex = run.len().is_multiple_of(2) && run.iter().all(u8::is_ascii_hexdigit);
+    let (decoded, from, to) = match is_hex {
+        true => (decode_hex(run), 1, 2),
+        false => (decode_base64(run), 3, 4),
+    };
+    let Some(decoded) = decoded else {
+        return;
+    };
+    let mut hits = Vec::new();
+    scan(&decoded, &mut hits);
+    for hit in hits {
+        // `from` bytes are written as `to` characters.
+        let start = hit.start.checked_div(from).unwrap_or(0).saturating_mul(to);
+        let end = hit.range().end.div_ceil(from).saturating_mul(to).min(run.len());
+        out.push(Hit {
+            kind: hit.kind,
+            start: range.start.saturating_add(start),
+            len: end.saturating_sub(start),
+        });
+    }
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    let peek = bytes.iter().take(PEEK);
+    peek.clone().count() > 0
+        && peek
+            .into_iter()
+            .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
+}
+
+fn decode_hex(run: &[u8]) -> Option<Vec<u8>> {
+    let byte = |pair: &[u8]| hex4(pair).and_then(|v| u8::try_from(v).ok());
+    let head: Option<Vec<u8>> = run.chunks_exact(2).take(PEEK).map(byte).collect();
+    if !is_text(&head?) {
+        return None;
+    }
+    run.chunks_exact(2).map(byte).collect()
+}
+
+fn decode_base64(run: &[u8]) -> Option<Vec<u8>> {
+    let url_safe = run.iter().any(|b| matches!(b, b'-' | b'_'));
+    let engine = if url_safe { &URL_SAFE } else { &STANDARD };
+    // A rest of one character decodes to nothing.
+    let whole = match run.len() % 4 {
+        1 => run.len().saturating_sub(1),
+        _ => run.len(),
+    };
+    let peek = run.get(..whole.min(PEEK.div_ceil(3).saturating_mul(4)))?;
+    if !is_text(&engine.decode(peek).ok()?) {
+        return None;
+    }
+    engine.decode(run.get(..whole)?).ok()
+}

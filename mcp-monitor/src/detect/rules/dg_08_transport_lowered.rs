@@ -1,0 +1,127 @@
+//! DG-08 transport-lowered: Streamable HTTP server now spoken to over HTTP+SSE.
+
+use super::mcp::answers;
+use super::prelude::*;
+use crate::mcp::{
+    TransportKind,
+    context::{ClientKey, ServerKey},
+};
+
+const META: Meta = Meta {
+    id: "DG-08",
+    slug: "transport-lowered",
+    category: "downgrade",
+    trigger: "Streamable HTTP server now spoken to over HTTP+SSE",
+    silent_on: "server that offers both, client that always used SSE",
+    severity: Severity::High,
+    sight: Sight::Plaintext,
+    needs: "pin/base",
+    taxonomy: Taxonomy {
+        air_sec_026: &["protocol-manipulation"],
+        owasp_mcp: &[],
+        atlas: &[],
+    },
+    listens: &[Kind::Message],
+    page: Page {
+        means: "A server of Streamable HTTP is now spoken to over the older HTTP+SSE transport, which posts messages wherever the event stream says.",
+        attacker: "Refuses the POST of the newer transport, so that the client falls back to the one in which an `endpoint` event redirects all messages.",
+        wire: "A session over HTTP+SSE (a GET with an `endpoint` event) with a server pinned as `streamable-http`, or with which this client used Streamable HTTP before.",
+        act: "Look at the response that made the client fall back (a 4xx to its first POST) and who sent it. Look for RED-03.",
+        quiet: "A server that offers both, and a client that always used HTTP+SSE, are silent without a pin. Pin `transport: http-sse` where that is what was approved.",
+    },
+};
+
+/// Pairs of client and server that used Streamable HTTP.
+#[derive(Default)]
+pub(super) struct TransportLowered {
+    streamable: Bounded<(ClientKey, ServerKey), ()>,
+}
+
+impl Rule for TransportLowered {
+    fn meta(&self) -> &'static Meta {
+        &META
+    }
+
+    fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
+        let SeenKind::Message { message, context } = &seen.kind else {
+            return;
+        };
+        let opens = ["initialize", "server/discover", "tools/list"];
+        if message.result.is_none() || !opens.iter().any(|m| answers(context, m)) {
+            return;
+        }
+        let key = (context.session.client.clone(), context.session.server.clone());
+        match context.session.transport {
+            Some(TransportKind::StreamableHttp) => {
+                self.streamable.insert(key, ());
+                return;
+            }
+            Some(TransportKind::HttpSse) => {}
+            _ => return,
+        }
+        let index = context.target.endpoint;
+        let pinned = world.pins.endpoint(index).and_then(|e| e.mcp.transport);
+        let before = self.streamable.get_mut(&key).is_some();
+        if pinned == Some(TransportKind::HttpSse) || (pinned.is_none() && !before) {
+            return;
+        }
+        out.push(
+            Finding::new(
+                META.id,
+                format!(
+                    "{} now speaks to {} over HTTP+SSE instead of Streamable HTTP; look at the response that made it fall back",
+                    agent(seen),
+                    label(world, index, &context.target.origin.host)
+                ),
+            )
+            .at(index)
+            .expected([TransportKind::StreamableHttp.slug()])
+            .observed(TransportKind::HttpSse.slug()),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+
+    fn over(bench: &mut Bench, transport: TransportKind) -> usize {
+        bench.session.transport = Some(transport);
+        bench.answers(RESULT, Some("initialize")).len()
+    }
+
+    #[test]
+    fn fires_against_the_pin_and_against_what_was_used() {
+        let pins =
+            "endpoints: [{name: a, url: 'https://mcp.example/mcp', mcp: {transport: streamable-http}}]\n";
+        assert_eq!(
+            over(
+                &mut Bench::new(TransportLowered::default(), pins),
+                TransportKind::HttpSse
+            ),
+            1
+        );
+        let mut bench = Bench::new(TransportLowered::default(), "");
+        assert_eq!(over(&mut bench, TransportKind::StreamableHttp), 0);
+        assert_eq!(over(&mut bench, TransportKind::HttpSse), 1);
+    }
+
+    #[test]
+    fn stays_silent_on_servers_with_both_and_clients_that_always_used_sse() {
+        let mut bench = Bench::new(TransportLowered::default(), "");
+        over(&mut bench, TransportKind::StreamableHttp);
+        bench.session.client.info = Some(("old".into(), "1".into()));
+        assert_eq!(over(&mut bench, TransportKind::HttpSse), 0);
+        assert_eq!(over(&mut bench, TransportKind::HttpSse), 0);
+        let pins = "endpoints: [{name: a, url: 'https://mcp.example/mcp', mcp: {transport: http-sse}}]\n";
+        assert_eq!(
+            over(
+                &mut Bench::new(TransportLowered::default(), pins),
+                TransportKind::HttpSse
+            ),
+            0
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! One file per rule: what it is, its page, its trigger, its tests.
+
+mod addresses;
+mod common;
+mod mcp;
+mod origin;
+mod pages;
+mod secrets;
+
+mod cp_02_undeclared_request;
+mod cp_03_sampling_abuse;
+mod cr_01_cleartext_credential;
+mod cr_02_credential_in_url;
+mod cr_03_audience_mismatch;
+mod cr_04_token_issuer_mismatch;
+mod cr_05_credential_reuse;
+mod cr_06_secret_in_arguments;
+mod cr_07_secret_in_result;
+mod cr_08_elicited_secret;
+mod cr_09_secret_parameter_header;
+mod cr_10_weak_token;
+mod cr_12_canary;
+mod dg_01_https_to_http;
+mod dg_02_old_tls;
+mod dg_03_tls_downgrade_sentinel;
+mod dg_04_tls_fallback;
+mod dg_05_weak_cipher;
+mod dg_06_protocol_version_lowered;
+mod dg_07_forced_legacy_fallback;
+mod dg_08_transport_lowered;
+mod dg_09_version_header;
+mod dg_10_auth_dropped;
+mod dns_01_dns_answer_drift;
+mod dns_02_cname_drift;
+mod dns_03_resolver_changed;
+mod dns_04_rebinding;
+mod dns_06_resolver_bypass;
+mod dns_07_racing_answers;
+mod dst_01_unpinned_server;
+mod dst_02_address_drift;
+mod dst_05_pinned_remote_now_local;
+mod dst_06_url_changed;
+mod dst_09_llm_endpoint_drift;
+mod dst_10_metadata_service;
+mod op_06_blind_spot;
+mod pv_08_stream_evasion;
+mod red_01_cross_origin_redirect;
+mod red_02_redirect_replays_secret;
+mod red_03_foreign_sse_endpoint;
+mod red_05_foreign_resource_metadata;
+mod red_06_authorization_server_changed;
+mod red_10_dangerous_scheme;
+mod ss_02_session_shared;
+mod ss_03_session_fixation;
+mod ss_04_session_to_other_origin;
+mod td_01_tool_changed;
+mod td_03_tool_set_changed;
+mod td_05_annotation_flip;
+mod td_06_hidden_unicode;
+mod td_07_instruction_in_description;
+mod td_09_server_identity_changed;
+mod td_11_unlisted_tool;
+use super::rule::Rule;
+pub use pages::{page, pages};
+
+/// What nearly every rule needs.
+mod prelude {
+    #[cfg(test)]
+    pub(super) use super::super::testing::*;
+    pub(super) use super::super::{
+        DriftKind, Finding, Seen, SeenKind, Severity, World,
+        rule::{Kind, Meta, Page, Rule, Sight, Taxonomy},
+        text::shown,
+    };
+    pub(super) use super::common::{agent, endpoint_of_host, label};
+    pub(super) use crate::baseline::{Bounded, Once};
+    #[cfg(test)]
+    pub(super) use crate::types::Direction;
+}
+
+/// Every implemented rule, with no memory yet, in the order of the catalogue.
+pub fn all() -> Vec<Box<dyn Rule>> {
+    vec![
+        Box::<dst_01_unpinned_server::UnpinnedServer>::default(),
+        Box::<dst_02_address_drift::AddressDrift>::default(),
+        Box::<dst_05_pinned_remote_now_local::PinnedRemoteNowLocal>::default(),
+        Box::<dst_06_url_changed::UrlChanged>::default(),
+        Box::<dst_09_llm_endpoint_drift::LlmEndpointDrift>::default(),
+        Box::<dst_10_metadata_service::MetadataService>::default(),
+        Box::<dns_01_dns_answer_drift::DnsAnswerDrift>::default(),
+        Box::<dns_02_cname_drift::CnameDrift>::default(),
+        Box::<dns_03_resolver_changed::ResolverChanged>::default(),
+        Box::<dns_04_rebinding::Rebinding>::default(),
+        Box::<dns_06_resolver_bypass::ResolverBypass>::default(),
+        Box::<dns_07_racing_answers::RacingAnswers>::default(),
+        Box::<red_01_cross_origin_redirect::CrossOriginRedirect>::default(),
+        Box::<red_02_redirect_replays_secret::RedirectReplaysSecret>::default(),
+        Box::<red_03_foreign_sse_endpoint::ForeignSseEndpoint>::default(),
+        Box::<red_05_foreign_resource_metadata::ForeignResourceMetadata>::default(),
+        Box::<red_06_authorization_server_changed::AuthorizationServerChanged>::default(),
+        Box::<red_10_dangerous_scheme::DangerousScheme>::default(),
+        Box::<dg_01_https_to_http::HttpsToHttp>::default(),
+        Box::<dg_02_old_tls::OldTls>::default(),
+        Box::<dg_03_tls_downgrade_sentinel::TlsDowngradeSentinel>::default(),
+        Box::<dg_04_tls_fallback::TlsFallback>::default(),
+        Box::<dg_05_weak_cipher::WeakCipher>::default(),
+        Box::<dg_06_protocol_version_lowered::ProtocolVersionLowered>::default(),
+        Box::<dg_07_forced_legacy_fallback::ForcedLegacyFallback>::default(),
+        Box::<dg_08_transport_lowered::TransportLowered>::default(),
+        Box::<dg_09_version_header::VersionHeader>::default(),
+        Box::<dg_10_auth_dropped::AuthDropped>::default(),
+        Box::<cr_01_cleartext_credential::CleartextCredential>::default(),
+        Box::<cr_02_credential_in_url::CredentialInUrl>::default(),
+        Box::<cr_03_audience_mismatch::AudienceMismatch>::default(),
+        Box::<cr_04_token_issuer_mismatch::TokenIssuerMismatch>::default(),
+        Box::<cr_05_credential_reuse::CredentialReuse>::default(),
+        Box::<cr_06_secret_in_arguments::SecretInArguments>::default(),
+        Box::<cr_07_secret_in_result::SecretInResult>::default(),
+        Box::<cr_08_elicited_secret::ElicitedSecret>::default(),
+        Box::<cr_09_secret_parameter_header::SecretParameterHeader>::default(),
+        Box::<cr_10_weak_token::WeakToken>::default(),
+        Box::<cr_12_canary::CanaryValue>::default(),
+        Box::<td_01_tool_changed::ToolChanged>::default(),
+        Box::<td_03_tool_set_changed::ToolSetChanged>::default(),
+        Box::<td_05_annotation_flip::AnnotationFlip>::default(),
+        Box::<td_06_hidden_unicode::HiddenUnicode>::default(),
+        Box::<td_07_instruction_in_description::InstructionInDescription>::default(),
+        Box::<td_09_server_identity_changed::ServerIdentityChanged>::default(),
+        Box::<td_11_unlisted_tool::UnlistedTool>::default(),
+        Box::<cp_02_undeclared_request::UndeclaredRequest>::default(),
+        Box::<cp_03_sampling_abuse::SamplingAbuse>::default(),
+        Box::<ss_02_session_shared::SessionShared>::default(),
+        Box::<ss_03_session_fixation::SessionFixation>::default(),
+        Box::<ss_04_session_to_other_origin::SessionToOtherOrigin>::default(),
+        Box::<pv_08_stream_evasion::StreamEvasion>::default(),
+        Box::<op_06_blind_spot::BlindSpot>::default(),
+    ]
+}

@@ -1,0 +1,132 @@
+//! The page of each rule, as `rules show` prints it and `docs/rules/ID.md` keeps it.
+
+use std::fmt::Write as _;
+
+use super::super::{catalogue, rule::Meta};
+
+/// The page of an implemented rule. Markdown.
+pub fn page(id: &str) -> Option<String> {
+    catalogue::meta(id).map(render)
+}
+
+/// File name under `docs/rules/` and content, for every implemented rule.
+pub fn pages() -> Vec<(String, String)> {
+    super::all()
+        .iter()
+        .map(|rule| (format!("{}.md", rule.meta().id), render(rule.meta())))
+        .collect()
+}
+
+fn render(meta: &Meta) -> String {
+    let mut text = String::new();
+    let list = |items: &[&str]| {
+        if items.is_empty() {
+            "-".to_owned()
+        } else {
+            items.join(", ")
+        }
+    };
+    let silent = if meta.silent_on.is_empty() {
+        "-"
+    } else {
+        meta.silent_on
+    };
+    let page = &meta.page;
+    let _ = write!(
+        text,
+        "# {} {}\n\n\
+         | | |\n|---|---|\n\
+         | Fires when | {} |\n\
+         | Severity | {} |\n\
+         | Category | {} |\n\
+         | Sees | {} |\n\
+         | Needs | {} |\n\
+         | Stays silent on | {} |\n\
+         | AIR-SEC-026 | {} |\n\
+         | OWASP MCP | {} |\n\
+         | MITRE ATLAS | {} |\n\n\
+         ## What it means\n\n{}\n\n\
+         ## What an attacker did\n\n{}\n\n\
+         ## How it looks on the wire\n\n{}\n\n\
+         ## What to do\n\n{}\n\n\
+         ## False alarms, and how to quiet them\n\n{}\n",
+        meta.id,
+        meta.slug,
+        meta.trigger,
+        meta.severity,
+        meta.category,
+        sight(meta),
+        needs(meta.needs),
+        silent,
+        list(meta.taxonomy.air_sec_026),
+        list(meta.taxonomy.owasp_mcp),
+        list(meta.taxonomy.atlas),
+        page.means,
+        page.attacker,
+        page.wire,
+        page.act,
+        page.quiet,
+    );
+    let _ = write!(
+        text,
+        "\nTo grade, turn off or accept it in the pins file:\n\n\
+         ```yaml\nrules:\n  {id}: {{severity: low}}     # or {{enabled: false}}\nsuppress:\n  \
+         - {{rule: {id}, endpoint: NAME, until: 2027-01-01T00:00:00Z, reason: \"ticket\"}}\n```\n",
+        id = meta.id
+    );
+    text
+}
+
+fn sight(meta: &Meta) -> &'static str {
+    use super::super::rule::Sight;
+    match meta.sight {
+        Sight::Handshake => "handshakes, DNS and flow metadata (works on encrypted traffic)",
+        Sight::Plaintext => "plaintext (cleartext packets, a TLS uprobe or a keylog)",
+        Sight::Either => "handshakes or plaintext; more with plaintext",
+        Sight::BehindTls => "plaintext behind TLS (a uprobe or a keylog), or TLS 1.2 and before",
+    }
+}
+
+fn needs(needs: &'static str) -> &'static str {
+    match needs {
+        "pin" => "a pin",
+        "base" => "what was learned of the server",
+        "pin/base" => "a pin, or what was learned of the server",
+        "-/pin" => "nothing; a pin makes it stricter",
+        "-/base" => "nothing; what was learned of the server makes it stricter",
+        "policy" => "the numbers under `policy`",
+        _ => "nothing",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `UPDATE_RULE_PAGES=1 cargo test rule_pages` writes them.
+    #[test]
+    fn rule_pages_are_up_to_date() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/rules");
+        let update = std::env::var_os("UPDATE_RULE_PAGES").is_some();
+        if update {
+            std::fs::create_dir_all(&folder).unwrap();
+        }
+        for (name, content) in pages() {
+            let path = folder.join(&name);
+            if update {
+                std::fs::write(&path, &content).unwrap();
+            }
+            let on_disk = std::fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(on_disk, content, "docs/rules/{name} is out of date");
+        }
+    }
+
+    #[test]
+    fn every_page_says_something_in_every_section() {
+        for (name, content) in pages() {
+            for section in content.split("\n## ").skip(1) {
+                assert!(section.len() > 80, "{name}: {section}");
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Packets from the kernel program, through its ring.
+//!
+//! [`LiveSource::attach`] loads the programs and puts them on a cgroup; [`LiveSource::next`] waits for
+//! records. Dropping the source detaches everything.
+
+mod clock;
+mod counters;
+mod error;
+mod features;
+mod load;
+mod pins;
+mod ring;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use aya::{
+    Ebpf,
+    maps::{HashMap as BpfHashMap, MapData, RingBuf},
+};
+use mcp_monitor_common::{flow::state, verdict::DriftKind};
+use tokio::io::unix::AsyncFd;
+
+pub use self::{counters::KernelCounters, error::LiveError, features::Features};
+use super::verdict::{PinnedHost, Verdicts};
+use crate::{
+    attribution::Attribution,
+    decode::{TcpSegment, UdpDatagram},
+    mcp::context::Process,
+    types::{At, Scope},
+};
+
+/// How to attach.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// Watch the sockets below this cgroup v2 directory; `None`: below the root, that is all of them.
+    pub cgroup: Option<PathBuf>,
+    /// Size of the ring, rounded up to a power of two; 64 MiB by default, between 64 KiB and 1 GiB.
+    pub ring_bytes: u32,
+    /// Records that one call of [`LiveSource::next`] returns at most; 1024 by default.
+    pub batch: usize,
+}
+
+impl Default for LiveOptions {
+    fn default() -> Self {
+        Self {
+            cgroup: None,
+            ring_bytes: 64 << 20,
+            batch: 1024,
+        }
+    }
+}
+
+/// What userspace makes of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FlowVerdict {
+    /// Every byte is wanted.
+    Captured,
+    /// TLS that nothing opens: the handshake is wanted, then nothing.
+    HandshakeOnly,
+    /// HTTP that was not MCP so far: its next request is wanted again.
+    Watch,
+    /// Never of interest. Final.
+    Ignored,
+}
+
+impl FlowVerdict {
+    const fn state(self) -> u8 {
+        match self {
+            Self::Captured => state::CAPTURED,
+            Self::HandshakeOnly => state::HANDSHAKE,
+            Self::Watch => state::WATCH,
+            Self::Ignored => state::IGNORED,
+        }
+    }
+}
+
+/// What the kernel program says.
+#[derive(Clone, Debug)]
+pub enum LiveRecord {
+    /// A TCP segment, or a part of a large one.
+    Segment(TcpSegment),
+    /// A UDP datagram to or from port 53.
+    Datagram(UdpDatagram),
+    /// A drift verdict. It follows the segment, datagram or process it belongs to.
+    Drift {
+        /// When; its packet is that of the record itself.
+        at: At,
+        /// Where it was seen.
+        kind: DriftKind,
+        /// Index among the [`PinnedHost`]s in force.
+        host: usize,
+        /// The offending address.
+        address: IpAddr,
+        /// Port of the connection, where there is one.
+        port: Option<u16>,
+        /// The socket.
+        cookie: u64,
+        /// Address space of the socket.
+        scope: Scope,
+    },
+    /// A process opens a connection, or sends DNS or to a drifting address.
+    Process {
+        /// When.
+        at: At,
+        /// The socket.
+        cookie: u64,
+        /// Address space of the socket.
+        scope: Scope,
+        /// Where to.
+        server: SocketAddr,
+        /// Who.
+        process: Arc<Process>,
+    },
+}
+
+/// The kernel programs, attached.
+pub struct LiveSource {
+    /// Detaches when dropped.
+    _programs: Ebpf,
+    ring: AsyncFd<RingBuf<MapData>>,
+    decisions: BpfHashMap<MapData, u64, [u8; 8]>,
+    counts: counters::Counters,
+    pins: pins::Pins,
+    reader: ring::Reader,
+    features: Features,
+    batch: usize,
+}
+
+impl std::fmt::Debug for LiveSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveSource")
+            .field("features", &self.features)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LiveSource {
+    /// Loads the programs with these pins and attaches them. Wants a tokio runtime around it.
+    pub fn attach(options: &LiveOptions, hosts: &[PinnedHost]) -> Result<Self, LiveError> {
+        let cgroup = load::open_cgroup(options.cgroup.as_deref())?;
+        load::require_privileges()?;
+        let features = Features::probe()?;
+        let seed = load::random();
+        let mut programs = load::load(options.ring_bytes, seed, features)?;
+        let counts = counters::Counters::new(&mut programs)?;
+        let decisions = load::take_hash(&mut programs, "DECISIONS")?;
+        let pins = pins::Pins::new(&mut programs, seed, hosts)?;
+        let ring =
+            RingBuf::try_from(load::take(&mut programs, "EVENTS")?).map_err(LiveError::map("EVENTS"))?;
+        let ring = AsyncFd::new(ring).map_err(LiveError::Ring)?;
+        let verdicts = (!features.bpf_loop).then(|| Verdicts::new(hosts));
+        let reader = ring::Reader::new(verdicts, Attribution::new(load::cgroup2_root().ok()));
+        load::attach(&mut programs, &cgroup)?;
+        Ok(Self {
+            _programs: programs,
+            ring,
+            decisions,
+            counts,
+            pins,
+            reader,
+            features,
+            batch: options.batch.max(1),
+        })
+    }
+
+    /// Waits until there is at least one record and appends up to a batch of them to `out`.
+    ///
+    /// Cancel safe: what was not appended stays in the ring.
+    pub async fn next(&mut self, out: &mut Vec<LiveRecord>) -> Result<(), LiveError> {
+        loop {
+            let mut guard = self.ring.readable_mut().await.map_err(LiveError::Ring)?;
+            let ring = guard.get_inner_mut();
+            let before = out.len();
+            for _ in 0..self.batch {
+                let Some(record) = ring.next() else {
+                    guard.clear_ready();
+                    break;
+                };
+                self.reader.read(&record, &self.pins, out);
+            }
+            if out.len() > before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells the kernel what to do with a flow from its next packet on.
+    ///
+    /// The verdict waits in a table of 16384 for that packet; of more, the oldest are forgotten and the
+    /// flow stays undecided, which costs bytes and loses none.
+    pub fn set_verdict(&mut self, cookie: u64, verdict: FlowVerdict) -> Result<(), LiveError> {
+        let decision = [verdict.state(), 0, 0, 0, 0, 0, 0, 0];
+        self.decisions
+            .insert(cookie, decision, 0)
+            .map_err(LiveError::map("DECISIONS"))
+    }
+
+    /// Puts other pins in force, between two packets. What was learned of names still pinned stays.
+    pub fn swap_pins(&mut self, hosts: &[PinnedHost]) -> Result<(), LiveError> {
+        self.pins.swap(hosts)?;
+        self.reader.swap(hosts);
+        Ok(())
+    }
+
+    /// What was counted since attaching.
+    pub fn counters(&self) -> Result<KernelCounters, LiveError> {
+        let mut counters = self.counts.read()?;
+        counters.malformed_records = self.reader.malformed();
+        counters.stale_drifts = self.reader.stale();
+        Ok(counters)
+    }
+
+    /// What the kernel offers and is used.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+}

@@ -1,0 +1,222 @@
+//! From the bytes of a ring record to what the engine reads.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use mcp_monitor_common::{
+    address::Address,
+    client_hello::looks_like_tls,
+    dns,
+    record::{DatagramRecord, DriftRecord, ProcessRecord, SegmentRecord, flags, kind},
+    verdict::DriftKind,
+};
+use zerocopy::FromBytes;
+
+use super::{LiveRecord, clock::Clock, pins::Pins};
+use crate::{
+    attribution::Attribution,
+    decode::{TcpSegment, UdpDatagram},
+    source::verdict::{HostDrift, PinnedHost, Verdicts, unmapped},
+    types::{At, PacketId, Scope},
+};
+
+pub(super) struct Reader {
+    clock: Clock,
+    number: u64,
+    malformed: u64,
+    stale: u64,
+    /// The walks that the kernel cannot do itself.
+    verdicts: Option<Verdicts>,
+    attribution: Attribution,
+}
+
+/// Whose record it is.
+#[derive(Clone, Copy)]
+struct From {
+    at: At,
+    cookie: u64,
+    scope: Scope,
+}
+
+impl Reader {
+    pub(super) fn new(verdicts: Option<Verdicts>, attribution: Attribution) -> Self {
+        Self {
+            clock: Clock::new(),
+            number: 0,
+            malformed: 0,
+            stale: 0,
+            verdicts,
+            attribution,
+        }
+    }
+
+    pub(super) fn swap(&mut self, hosts: &[PinnedHost]) {
+        if let Some(verdicts) = &mut self.verdicts {
+            verdicts.swap(hosts);
+        }
+    }
+
+    pub(super) fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    pub(super) fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    pub(super) fn read(&mut self, record: &[u8], pins: &Pins, out: &mut Vec<LiveRecord>) {
+        let read = match record.first().copied() {
+            Some(kind::SEGMENT) => self.segment(record, out),
+            Some(kind::DATAGRAM) => self.datagram(record, out),
+            Some(kind::DRIFT) => self.drift(record, pins, out),
+            Some(kind::PROCESS) => self.process(record, out),
+            _ => None,
+        };
+        if read.is_none() {
+            self.malformed = self.malformed.saturating_add(1);
+        }
+    }
+
+    fn from(&mut self, time: u64, cookie: u64, scope: u64) -> From {
+        self.number = self.number.saturating_add(1);
+        From {
+            at: At {
+                time: self.clock.time(time),
+                packet: PacketId {
+                    order: self.number,
+                    number: self.number,
+                    file: 0,
+                },
+            },
+            cookie,
+            scope: Scope(scope),
+        }
+    }
+
+    fn segment(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
+        let (head, rest) = SegmentRecord::read_from_prefix(record).ok()?;
+        let payload = rest.get(..usize::try_from(head.length).ok()?)?;
+        let from = self.from(head.time, head.cookie, head.scope);
+        let dst = socket(&head.destination, head.destination_port);
+        let last = head.offset.checked_add(head.length)? >= head.total;
+        // A large packet comes in pieces: the first carries SYN, the last FIN and the like.
+        let mut tcp_flags = head.tcp_flags;
+        if head.flags & flags::CONTINUED != 0 {
+            tcp_flags &= !crate::decode::flags::SYN;
+        }
+        if !last {
+            tcp_flags &= !(crate::decode::flags::FIN | crate::decode::flags::RST | crate::decode::flags::PSH);
+        }
+        let syn =
+            u32::from(head.tcp_flags & crate::decode::flags::SYN != 0 && head.flags & flags::CONTINUED != 0);
+        out.push(LiveRecord::Segment(TcpSegment {
+            at: from.at,
+            scope: from.scope,
+            src: socket(&head.source, head.source_port),
+            dst,
+            seq: u32::from_be_bytes(head.sequence)
+                .wrapping_add(head.offset)
+                .wrapping_add(syn),
+            ack: u32::from_be_bytes(head.acknowledgement),
+            flags: tcp_flags,
+            payload: Bytes::copy_from_slice(payload),
+            wire_len: head.length,
+            cookie: cookie(head.cookie),
+            resumed: head.flags & flags::RESUMED != 0,
+        }));
+        if head.flags & flags::EGRESS != 0
+            && let Some(verdicts) = &mut self.verdicts
+            && payload.first_chunk().is_some_and(|start| looks_like_tls(*start))
+        {
+            let drift = verdicts.client_hello(payload, dst.ip(), dst.port());
+            push(out, from, drift);
+        }
+        Some(())
+    }
+
+    fn datagram(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
+        let (head, rest) = DatagramRecord::read_from_prefix(record).ok()?;
+        let payload = rest.get(..usize::try_from(head.length).ok()?)?;
+        let from = self.from(head.time, head.cookie, head.scope);
+        out.push(LiveRecord::Datagram(UdpDatagram {
+            at: from.at,
+            scope: from.scope,
+            src: socket(&head.source, head.source_port),
+            dst: socket(&head.destination, head.destination_port),
+            payload: Bytes::copy_from_slice(payload),
+            wire_len: head.total,
+            cookie: cookie(head.cookie),
+        }));
+        if head.flags & flags::EGRESS == 0
+            && u16::from_be_bytes(head.source_port) == dns::PORT
+            && let Some(verdicts) = &mut self.verdicts
+        {
+            let mut drifts = Vec::new();
+            verdicts.dns_answer(payload, &mut drifts);
+            for drift in drifts {
+                push(out, from, Some(drift));
+            }
+        }
+        Some(())
+    }
+
+    fn drift(&mut self, record: &[u8], pins: &Pins, out: &mut Vec<LiveRecord>) -> Option<()> {
+        let (head, _) = DriftRecord::read_from_prefix(record).ok()?;
+        let kind = DriftKind::from_u8(head.drift)?;
+        let from = self.from(head.time, head.cookie, head.scope);
+        let Some(host) = pins.host(head.pattern) else {
+            self.stale = self.stale.saturating_add(1);
+            return Some(());
+        };
+        let port = u16::from_be_bytes(head.port);
+        let drift = HostDrift {
+            kind,
+            host,
+            address: unmapped(&head.address),
+            port: (port != 0).then_some(port),
+        };
+        push(out, from, Some(drift));
+        Some(())
+    }
+
+    fn process(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
+        let (head, _) = ProcessRecord::read_from_prefix(record).ok()?;
+        let from = self.from(head.time, head.cookie, head.scope);
+        let server = socket(&head.address, head.port);
+        out.push(LiveRecord::Process {
+            at: from.at,
+            cookie: head.cookie,
+            scope: from.scope,
+            server,
+            process: self.attribution.process(head.pid, &head.comm, head.cgroup),
+        });
+        if let Some(verdicts) = &mut self.verdicts {
+            let drift = verdicts.connect(server.ip(), server.port());
+            push(out, from, drift);
+        }
+        Some(())
+    }
+}
+
+fn push(out: &mut Vec<LiveRecord>, from: From, drift: Option<HostDrift>) {
+    if let Some(drift) = drift {
+        out.push(LiveRecord::Drift {
+            at: from.at,
+            kind: drift.kind,
+            host: drift.host,
+            address: drift.address,
+            port: drift.port,
+            cookie: from.cookie,
+            scope: from.scope,
+        });
+    }
+}
+
+fn socket(address: &Address, port: [u8; 2]) -> SocketAddr {
+    SocketAddr::new(unmapped(address), u16::from_be_bytes(port))
+}
+
+/// 0 is a listening socket's packet: of a connection that has no socket yet.
+fn cookie(cookie: u64) -> Option<u64> {
+    (cookie != 0).then_some(cookie)
+}
