@@ -161,3 +161,40 @@ fn several_files_are_one_timeline() {
     );
     assert_eq!(forth, back, "the order of the arguments does not matter");
 }
+
+/// The capture that `cargo xtask demo` shows where it cannot run live.
+#[test]
+fn the_shipped_demo_tells_its_story() {
+    let dir = paths::captures().join("demo");
+    let text = |name: &str| dir.join(name).to_str().expect("UTF-8").to_owned();
+    let (ran, _) = binary::replay(&["--pins", &text("pins.yaml"), &text("demo.pcap")]).expect("replay");
+    let alerts = ran.records().expect("alerts");
+    let rules: Vec<&str> = alerts.iter().filter_map(|alert| alert["rule"].as_str()).collect();
+    for rule in ["DNS-01", "DST-02", "RED-01", "RED-02", "DG-06", "CR-01"] {
+        assert!(rules.contains(&rule), "{rule} in {rules:?}");
+    }
+    // The name moves after packet 150; the two sessions before it are benign.
+    for alert in &alerts {
+        let packets = alert["evidence"]["packets"].as_array().expect("evidence.packets");
+        let first = packets.first().and_then(Value::as_u64).expect("a packet");
+        assert!(
+            first > 150,
+            "{} at packet {first}: {}",
+            alert["rule"],
+            alert["summary"]
+        );
+    }
+    // What the agent was tricked into sending is in the capture, and in no alert.
+    let capture = std::fs::read(dir.join("demo.pcap")).expect("demo.pcap");
+    for secret in ["demo-7f3kq9x2m5v8b1n4", "demo-key-2b9d4c7e1f8a6035"] {
+        let holds = |bytes: &[u8]| {
+            bytes
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes())
+        };
+        assert!(
+            holds(&capture) && !holds(&ran.stdout) && !holds(ran.stderr.as_bytes()),
+            "{secret}"
+        );
+    }
+}

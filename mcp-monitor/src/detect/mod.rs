@@ -3,7 +3,6 @@
 //! A rule is one file in `rules/`. It sees [`Seen`] events and the read-only [`World`], keeps
 //! what state it needs (bounded), and says [`Finding`]s.
 
-pub mod canonical;
 pub mod catalogue;
 pub mod credentials;
 pub mod drift;
