@@ -262,7 +262,8 @@ impl Planner<'_> {
             self.data(write, piece, piece.time);
             if self.random.chance(self.mishaps.retransmitted) {
                 let late = match self.random.chance(0.7) {
-                    true => self.random.range(200, 3_000),
+                    // Another millisecond, and so another timestamp: else it would be the same packet over IPv6.
+                    true => self.random.range(1_000, 4_000),
                     false => self.random.range(20_000, 200_000),
                 };
                 self.mishaps.done.retransmitted += 1;

@@ -130,7 +130,6 @@ pub fn write_to(parameters: &Parameters, to: impl Write) -> io::Result<Truth> {
     };
     let mut truth = Truth::default();
     let mut capture = Capture::new(to)?;
-    let mut segments = 0;
     // The index makes the order certain where times are equal.
     let mut next: BinaryHeap<Reverse<(u64, usize)>> = flows
         .iter()
@@ -141,7 +140,6 @@ pub fn write_to(parameters: &Parameters, to: impl Write) -> io::Result<Truth> {
         let flow = &mut flows[index];
         if let Some(packet) = flow.planned.pop_front() {
             flow.send(&packet, &mut capture)?;
-            segments += u64::from(!flow.connections[packet.connection].udp);
             if flow.planned.is_empty() {
                 // Most conversations are at rest most of the time.
                 flow.turn = Turn::default();
@@ -159,7 +157,6 @@ pub fn write_to(parameters: &Parameters, to: impl Write) -> io::Result<Truth> {
     }
     truth.add("packets", capture.packets);
     truth.add("bytes", capture.bytes);
-    truth.add("tcp.segments", segments);
     truth.add("tcp.gaps", mishaps.done.lost);
     truth.add("tcp.lost_bytes", mishaps.done.lost_bytes);
     truth.add("tcp.retransmitted", mishaps.done.retransmitted);
