@@ -41,7 +41,7 @@ counters! {
     RingFull,
     /// Payload bytes lost with them.
     RingFullBytes,
-    /// Records lost because every scratch buffer of the CPU was in use.
+    /// Packets lost because every scratch buffer of the CPU was in use.
     ScratchBusy,
     /// Packets whose payload could not be read from the socket buffer.
     Unreadable,
@@ -82,5 +82,6 @@ impl Counter {
         Self::NoSocket,
         Self::OtherUdp,
         Self::NoStorage,
+        Self::ScratchBusy,
     ];
 }

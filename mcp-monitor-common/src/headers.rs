@@ -89,11 +89,13 @@ impl Headers {
     /// Reads a packet. `None` if it is neither TCP nor UDP, is a fragment, or contradicts itself.
     #[inline(always)]
     pub fn read<P: Packet>(&mut self, packet: &P) -> Option<()> {
-        let [first] = packet.load::<1>(0)?;
+        // Both headers have that much. Loads are what the walk costs in the kernel.
+        let start = packet.load::<20>(0)?;
+        let [first, ..] = start;
         let (at, end) = if first >> 4 == 4 {
-            self.v4(packet)?
+            self.v4(packet, start)?
         } else if first >> 4 == 6 {
-            self.v6(packet)?
+            self.v6(packet, start)?
         } else {
             return None;
         };
@@ -116,8 +118,7 @@ impl Headers {
     }
 
     #[inline(always)]
-    fn v4<P: Packet>(&mut self, packet: &P) -> Option<(u32, u32)> {
-        let header = packet.load::<20>(0)?;
+    fn v4<P: Packet>(&mut self, packet: &P, header: [u8; 20]) -> Option<(u32, u32)> {
         let [
             first,
             _,
@@ -154,8 +155,8 @@ impl Headers {
     }
 
     #[inline(always)]
-    fn v6<P: Packet>(&mut self, packet: &P) -> Option<(u32, u32)> {
-        let [_, _, _, _, l0, l1, mut next, _] = packet.load::<8>(0)?;
+    fn v6<P: Packet>(&mut self, packet: &P, start: [u8; 20]) -> Option<(u32, u32)> {
+        let [_, _, _, _, l0, l1, mut next, ..] = start;
         self.version = 6;
         self.source = packet.load::<16>(8)?;
         self.destination = packet.load::<16>(24)?;

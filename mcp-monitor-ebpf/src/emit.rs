@@ -7,14 +7,13 @@ use mcp_monitor_common::{
     Step, client_hello,
     counter::Counter,
     dns,
-    headers::Headers,
     record::{CHUNK, DatagramRecord, DriftRecord, MAX_CHUNKS, SegmentRecord, flags, kind},
     verdict::{Drift, server_name},
 };
 
 use crate::{
     maps::{self, add, count},
-    scratch::{self, Payload, Slot},
+    scratch::{Payload, Slot},
     skb::Skb,
     tables::MapTables,
 };
@@ -77,118 +76,119 @@ pub(crate) fn drift(drift: &Drift, port: [u8; 2], from: &Origin) {
     unsafe { maps::output(ptr::from_ref(&record).cast(), size_of::<DriftRecord>() as u64, 0) };
 }
 
-/// Takes a slot and notes whose packet it holds.
-#[inline(always)]
-fn slot_for(from: &Origin) -> Option<*mut Slot> {
-    let slot = scratch::take()?;
-    // SAFETY: just taken.
-    unsafe {
-        (*slot).generation = maps::generation();
-        (*slot).time = from.time;
-        (*slot).cookie = from.cookie;
-        (*slot).cgroup = from.cgroup;
-        (*slot).scope = from.scope;
-    }
-    Some(slot)
-}
-
-/// Sends a TCP segment up, in chunks where it is large; `length` bytes of payload. With `hello`, looks
-/// for a pinned server name in it.
-#[inline(always)]
-pub(crate) fn segment(skb: Skb, headers: &Headers, length: u32, flag_bits: u8, from: &Origin, hello: bool) {
+/// Sends the TCP segment that a slot describes up, in chunks where it is large, and looks for a pinned
+/// server name in it where that was asked for. A function of its own, so that the verifier goes through
+/// it once and not once per way that leads here.
+///
+/// # Safety
+///
+/// The program holds `slot`.
+#[inline(never)]
+pub(crate) unsafe fn segment(skb: Skb, slot: *mut Slot) {
     count(Counter::Captured);
-    let Some(slot) = slot_for(from) else {
-        return;
-    };
-    // SAFETY: the slot is held until released below; every length is bounded by its buffer.
+    // SAFETY: by contract; every length is bounded by its buffer.
     unsafe {
+        let headers = ptr::addr_of!((*slot).headers);
+        let from = Origin::of(slot);
         (*slot).head = SegmentRecord {
             kind: kind::SEGMENT,
-            flags: flag_bits,
-            version: headers.version,
-            tcp_flags: headers.flags,
-            source_port: headers.source_port,
-            destination_port: headers.destination_port,
+            flags: (*slot).bits,
+            version: (*headers).version,
+            tcp_flags: (*headers).flags,
+            source_port: (*headers).source_port,
+            destination_port: (*headers).destination_port,
             time: from.time,
             cookie: from.cookie,
             cgroup: from.cgroup,
             scope: from.scope,
-            source: headers.source,
-            destination: headers.destination,
-            sequence: headers.sequence,
-            acknowledgement: headers.acknowledgement,
+            source: (*headers).source,
+            destination: (*headers).destination,
+            sequence: (*headers).sequence,
+            acknowledgement: (*headers).acknowledgement,
             offset: 0,
             length: 0,
-            total: length,
+            total: (*slot).wanted,
             reserved: 0,
         };
-        let mut offset = 0_u32;
-        for chunk in 0..MAX_CHUNKS {
-            let piece = at_most_chunk(length.wrapping_sub(offset));
-            if !fill(skb, slot, headers.payload_at.wrapping_add(offset), piece) {
+        let mut more = chunk(skb, slot);
+        // Between the first piece and the others, which take its place in the buffer.
+        if (*slot).look != 0 && maps::has_loop() {
+            find_server_name(slot);
+        }
+        for _ in 1..MAX_CHUNKS {
+            if !more {
                 break;
             }
-            (*slot).head.offset = offset;
-            (*slot).head.length = piece as u32;
-            if chunk == 1 {
-                (*slot).head.flags = (flag_bits & !flags::RESUMED) | flags::CONTINUED;
-            }
-            maps::output(
-                ptr::addr_of!((*slot).head).cast(),
-                piece.wrapping_add(SEGMENT as u64),
-                piece,
-            );
-            if chunk == 0 && hello && maps::has_loop() {
-                find_server_name(slot, headers, from);
-            }
-            offset = offset.wrapping_add(piece as u32);
-            if offset >= length {
-                break;
-            }
+            more = chunk(skb, slot);
         }
-        if offset < length {
-            add(Counter::TooLargeBytes, u64::from(length.wrapping_sub(offset)));
+        let (offset, wanted) = ((*slot).head.offset, (*slot).wanted);
+        if offset < wanted {
+            add(Counter::TooLargeBytes, u64::from(wanted.wrapping_sub(offset)));
         }
-        scratch::release(slot);
     }
 }
 
-/// Sends a UDP datagram up. With `answer`, walks it as a DNS answer.
+/// Sends the next piece up. `false` after the last one.
 #[inline(always)]
-pub(crate) fn datagram(skb: Skb, headers: &Headers, flag_bits: u8, from: &Origin, answer: bool) {
-    count(Counter::Captured);
-    let Some(slot) = slot_for(from) else {
-        return;
-    };
-    // SAFETY: as in `segment`; the record ends where the payload begins.
+unsafe fn chunk(skb: Skb, slot: *mut Slot) -> bool {
+    // SAFETY: the caller holds the slot.
     unsafe {
-        let piece = at_most_chunk(headers.payload_length);
-        if fill(skb, slot, headers.payload_at, piece) {
-            let head = ptr::addr_of_mut!((*slot).head)
-                .cast::<u8>()
-                .add(SEGMENT - DATAGRAM);
-            *head.cast::<DatagramRecord>() = DatagramRecord {
-                kind: kind::DATAGRAM,
-                flags: flag_bits,
-                version: headers.version,
-                reserved: 0,
-                source_port: headers.source_port,
-                destination_port: headers.destination_port,
-                time: from.time,
-                cookie: from.cookie,
-                cgroup: from.cgroup,
-                scope: from.scope,
-                source: headers.source,
-                destination: headers.destination,
-                length: piece as u32,
-                total: headers.payload_length,
-            };
+        let offset = (*slot).head.offset;
+        let piece = at_most_chunk((*slot).wanted.wrapping_sub(offset));
+        (*slot).head.length = piece as u32;
+        if !fill(skb, slot, (*slot).headers.payload_at.wrapping_add(offset), piece) {
+            return false;
+        }
+        maps::output(
+            ptr::addr_of!((*slot).head).cast(),
+            piece.wrapping_add(SEGMENT as u64),
+            piece,
+        );
+        (*slot).head.flags = ((*slot).head.flags & !flags::RESUMED) | flags::CONTINUED;
+        let offset = offset.wrapping_add((*slot).head.length);
+        (*slot).head.offset = offset;
+        offset < (*slot).wanted
+    }
+}
+
+/// Sends the UDP datagram that a slot describes up, and walks it as a DNS answer where that was asked for.
+///
+/// # Safety
+///
+/// The program holds `slot`.
+#[inline(never)]
+pub(crate) unsafe fn datagram(skb: Skb, slot: *mut Slot) {
+    count(Counter::Captured);
+    // SAFETY: by contract; the record ends where the payload begins.
+    unsafe {
+        let headers = ptr::addr_of!((*slot).headers);
+        let from = Origin::of(slot);
+        let head = ptr::addr_of_mut!((*slot).head)
+            .cast::<u8>()
+            .add(SEGMENT - DATAGRAM);
+        *head.cast::<DatagramRecord>() = DatagramRecord {
+            kind: kind::DATAGRAM,
+            flags: (*slot).bits,
+            version: (*headers).version,
+            reserved: 0,
+            source_port: (*headers).source_port,
+            destination_port: (*headers).destination_port,
+            time: from.time,
+            cookie: from.cookie,
+            cgroup: from.cgroup,
+            scope: from.scope,
+            source: (*headers).source,
+            destination: (*headers).destination,
+            length: (*headers).payload_length.min(CHUNK as u32),
+            total: (*headers).payload_length,
+        };
+        let piece = at_most_chunk((*headers).payload_length);
+        if fill(skb, slot, (*headers).payload_at, piece) {
             maps::output(head, piece.wrapping_add(DATAGRAM as u64), piece);
-            if answer && maps::has_loop() {
+            if (*slot).look != 0 && maps::has_loop() {
                 walk_dns(slot);
             }
         }
-        scratch::release(slot);
     }
 }
 
@@ -278,7 +278,7 @@ extern "C" fn hello_step(_: u64, context: *mut LoopContext) -> i64 {
 }
 
 #[inline(always)]
-unsafe fn find_server_name(slot: *mut Slot, headers: &Headers, from: &Origin) {
+unsafe fn find_server_name(slot: *mut Slot) {
     // SAFETY: the caller holds the slot.
     unsafe {
         let tables = MapTables::new(slot);
@@ -288,9 +288,9 @@ unsafe fn find_server_name(slot: *mut Slot, headers: &Headers, from: &Origin) {
         count(Counter::HellosWalked);
         repeat(client_hello::MAX_STEPS, hello_step, slot);
         if let Some(host) = (*slot).hello.host(&tables)
-            && let Some(found) = server_name(&tables, host, &headers.destination)
+            && let Some(found) = server_name(&tables, host, &(*slot).headers.destination)
         {
-            drift(&found, headers.destination_port, from);
+            drift(&found, (*slot).headers.destination_port, &Origin::of(slot));
         }
     }
 }

@@ -9,6 +9,7 @@ use mcp_monitor_common::{
     client_hello::HelloWalk,
     counter::Counter,
     dns::DnsWalk,
+    headers::Headers,
     record::{CHUNK, SegmentRecord},
 };
 
@@ -34,6 +35,15 @@ pub(crate) struct Slot {
     pub(crate) cookie: u64,
     pub(crate) cgroup: u64,
     pub(crate) scope: u64,
+    /// What is known of the packet lies here rather than on the stack: the verifier follows every value
+    /// on the stack through every path, and there are too many paths; of memory it assumes nothing.
+    pub(crate) headers: Headers,
+    /// Payload bytes to give up.
+    pub(crate) wanted: u32,
+    /// See `record::flags`.
+    pub(crate) bits: u8,
+    /// 1 if a server name is to be looked for.
+    pub(crate) look: u8,
     pub(crate) hello: HelloWalk,
     pub(crate) dns: DnsWalk,
     /// A record; the shorter kinds end where this one does, so that payload follows every kind.

@@ -2,9 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    EbpfContext as _, bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext,
-};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext};
 use mcp_monitor_common::headers::Packet;
 
 /// A packet from its network header on.
@@ -57,10 +55,4 @@ impl Packet for Skb {
         // SAFETY: the context of the program.
         unsafe { (*self.0).len }
     }
-}
-
-/// Keeps the context type in scope for logging.
-#[allow(dead_code)]
-fn context(ctx: &SkBuffContext) -> *mut c_void {
-    ctx.as_ptr()
 }

@@ -17,9 +17,8 @@ use mcp_monitor_common::{
     counter::Counter,
     dns,
     flow::{FlowState, Owner, Tuple, looks_like_http, looks_like_request, state},
-    headers::{Headers, Packet as _, UDP},
+    headers::{Packet as _, UDP},
     record::flags,
-    verdict,
 };
 
 use crate::{
@@ -27,6 +26,7 @@ use crate::{
     log::debug,
     maps::{self, add, count},
     programs::connect::judge,
+    scratch::{self, Slot},
     skb::Skb,
 };
 
@@ -71,7 +71,7 @@ fn packet(ctx: &SkBuffContext, egress: bool) -> i32 {
 
 #[inline(always)]
 fn inspect(ctx: &SkBuffContext, skb: Skb, common: *mut bpf_sock, flow: *mut FlowState, egress: bool) {
-    // SAFETY: as above.
+    // SAFETY: checked for null; the storage lives as long as the socket.
     if !flow.is_null() && unsafe { (*flow).state } == state::DUPLICATE {
         count(Counter::Duplicate);
         return;
@@ -82,98 +82,107 @@ fn inspect(ctx: &SkBuffContext, skb: Skb, common: *mut bpf_sock, flow: *mut Flow
         count(Counter::NoSocket);
         return;
     }
-    let mut headers = Headers::new();
-    if headers.read(&skb).is_none() {
-        count(Counter::Undecoded);
+    let Some(slot) = scratch::take() else {
         return;
-    }
-    if headers.protocol == UDP {
-        datagram(skb, socket, &headers, egress);
-    } else {
-        segment(ctx, skb, socket, &headers, flow, egress);
-    }
-}
-
-/// Whose packet it is.
-#[inline(always)]
-fn origin(skb: Skb, socket: *mut bpf_sock, cookie: u64, netns: Option<u64>) -> Origin {
-    // SAFETY: a full socket.
-    let cgroup = unsafe { bpf_sk_cgroup_id(socket.cast::<c_void>()) };
-    let _ = skb;
-    Origin {
-        time: emit::now(),
-        cookie,
-        cgroup,
-        scope: netns.unwrap_or(cgroup),
+    };
+    // SAFETY: the slot is held until it is released.
+    unsafe {
+        (*slot).wanted = 0;
+        (*slot).look = 0;
+        (*slot).bits = if egress { flags::EGRESS } else { 0 };
+        if (*slot).headers.read(&skb).is_none() {
+            count(Counter::Undecoded);
+        } else if (*slot).headers.protocol == UDP {
+            datagram(skb, socket, slot, egress);
+        } else if (*socket).state == LISTEN {
+            handshake(skb, socket, slot, egress);
+        } else {
+            segment(ctx, skb, socket, slot, flow, egress);
+        }
+        scratch::release(slot);
     }
 }
 
+/// Notes whose packet it is.
+///
+/// # Safety
+///
+/// The program holds `slot`, and `socket` is a full socket.
 #[inline(always)]
-fn cookie_of(skb: Skb) -> u64 {
-    // SAFETY: the program's context.
-    unsafe { bpf_get_socket_cookie(skb.context()) }
+unsafe fn identify(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot) {
+    // SAFETY: by contract.
+    unsafe {
+        let cgroup = bpf_sk_cgroup_id(socket.cast::<c_void>());
+        (*slot).cgroup = cgroup;
+        (*slot).scope = maps::packet_netns(skb.context()).unwrap_or(cgroup);
+        (*slot).cookie = bpf_get_socket_cookie(skb.context());
+        (*slot).time = emit::now();
+        (*slot).generation = maps::generation();
+    }
 }
 
 /// DNS goes up, seen at the client's end only: the server's end, if it is local too, says the same.
+///
+/// # Safety
+///
+/// As for [`identify`].
 #[inline(always)]
-fn datagram(skb: Skb, socket: *mut bpf_sock, headers: &Headers, egress: bool) {
+unsafe fn datagram(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot, egress: bool) {
     let port = dns::PORT.to_be_bytes();
-    let from_server = headers.source_port == port;
-    let to_server = headers.destination_port == port;
-    if !from_server && !to_server {
-        other_udp(skb, socket, headers, egress);
-        return;
-    }
-    if (egress && !to_server) || (!egress && !from_server) {
-        count(Counter::Duplicate);
-        return;
-    }
-    let from = origin(skb, socket, cookie_of(skb), maps::packet_netns(skb.context()));
-    emit::datagram(skb, headers, direction(egress), &from, !egress);
-}
-
-/// A connected socket that is not DNS's will not become so: its `connect` judged it.
-#[inline(always)]
-fn other_udp(skb: Skb, socket: *mut bpf_sock, headers: &Headers, egress: bool) {
-    count(Counter::OtherUdp);
-    // SAFETY: a full socket.
-    let connected = unsafe { (*socket).dst_port } != 0;
-    if !connected {
-        return;
-    }
-    if egress && let Some(drift) = judge(&headers.destination) {
-        let from = origin(skb, socket, cookie_of(skb), maps::packet_netns(skb.context()));
-        emit::drift(&drift, headers.destination_port, &from);
-    }
-    if egress {
-        let flow = maps::flow_or_new(socket.cast());
-        if !flow.is_null() {
-            // SAFETY: checked for null.
-            unsafe { (*flow).state = state::IGNORED };
+    // SAFETY: by contract.
+    unsafe {
+        let from_server = (*slot).headers.source_port == port;
+        let to_server = (*slot).headers.destination_port == port;
+        if (egress && to_server) || (!egress && from_server) {
+            identify(skb, socket, slot);
+            (*slot).look = u8::from(!egress);
+            emit::datagram(skb, slot);
+        } else if from_server || to_server {
+            count(Counter::Duplicate);
+        } else {
+            other_udp(skb, socket, slot, egress);
         }
     }
 }
 
+/// A connected socket that is not DNS's will not become so, short of another `connect`. That one was
+/// not judged: resolver libraries connect UDP sockets only to learn which source address they would get.
+///
+/// # Safety
+///
+/// As for [`identify`].
 #[inline(always)]
-const fn direction(egress: bool) -> u8 {
-    if egress { flags::EGRESS } else { 0 }
+unsafe fn other_udp(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot, egress: bool) {
+    count(Counter::OtherUdp);
+    // SAFETY: by contract.
+    unsafe {
+        if !egress || (*socket).dst_port == 0 {
+            return;
+        }
+        let address = (*slot).headers.destination;
+        if let Some(drift) = judge(&address) {
+            identify(skb, socket, slot);
+            emit::drift(&drift, (*slot).headers.destination_port, &Origin::of(slot));
+        }
+        let flow = maps::flow_or_new(socket.cast());
+        if !flow.is_null() {
+            (*flow).state = state::IGNORED;
+        }
+    }
 }
 
+/// # Safety
+///
+/// As for [`identify`]; `flow` is the socket's state, or null.
 #[inline(always)]
-fn segment(
+unsafe fn segment(
     ctx: &SkBuffContext,
     skb: Skb,
     socket: *mut bpf_sock,
-    headers: &Headers,
+    slot: *mut Slot,
     flow: *mut FlowState,
     egress: bool,
 ) {
-    let control = headers.flags & (SYN | FIN | RST) != 0;
-    // SAFETY: a full socket.
-    if unsafe { (*socket).state } == LISTEN {
-        handshake(skb, socket, headers, control, egress);
-        return;
-    }
     let flow = if flow.is_null() {
         maps::flow_or_new(socket.cast())
     } else {
@@ -185,99 +194,123 @@ fn segment(
     }
     // SAFETY: checked for null; a field at a time, since the other direction may run too.
     unsafe {
-        let mut now = (*flow).state;
-        let cookie = cookie_of(skb);
-        let netns = maps::packet_netns(skb.context());
-        if now == state::NEW {
-            now = claim(headers, cookie, netns, egress);
-            (*flow).state = now;
-            if now == state::DUPLICATE {
-                count(Counter::Duplicate);
-                return;
-            }
-            debug!(ctx, "flow {} state {}", cookie, now);
-        }
-        if let Some(decided) = maps::take_decision(cookie) {
-            now = decided;
-            (*flow).state = now;
-            if now == state::IGNORED {
-                count(Counter::Ignored);
-                return;
-            }
-        }
-        let mut length = headers.payload_length;
-        if length == 0 && !control {
+        let control = (*slot).headers.flags & (SYN | FIN | RST) != 0;
+        if (*slot).headers.payload_length == 0 && !control && (*flow).state != state::NEW {
             count(Counter::Acknowledgements);
             return;
         }
-        let mut hello = false;
-        let mut skipped = false;
-        if length != 0 {
-            if now == state::WATCH || (*flow).begun == 0 {
-                let start = skb.load::<8>(headers.payload_at).unwrap_or([0; 8]);
-                if now == state::WATCH {
-                    if looks_like_request(start) {
-                        resume(flow);
-                        now = state::UNDECIDED;
-                    } else {
-                        count(Counter::Watched);
-                        skipped = true;
-                    }
-                } else {
-                    (*flow).begun = 1;
-                    if looks_like_http(start) {
-                        (*flow).http = 1;
-                    } else if now == state::UNDECIDED && looks_like_tls(start) {
-                        now = state::HANDSHAKE;
-                        (*flow).state = now;
-                        hello = egress;
-                    }
-                }
-            }
-            if !skipped {
-                let used = if egress { (*flow).egress } else { (*flow).ingress };
-                if used >= (*flow).budget() {
-                    if now == state::HANDSHAKE {
-                        (*flow).state = state::IGNORED;
-                        count(Counter::Ignored);
-                        return;
-                    }
-                    count(Counter::OverBudget);
-                    add(Counter::OverBudgetBytes, u64::from(length));
-                    skipped = true;
-                }
-                let used = used.saturating_add(length);
-                if egress {
-                    (*flow).egress = used;
-                } else {
-                    (*flow).ingress = used;
-                }
-            }
+        (*slot).cookie = bpf_get_socket_cookie(skb.context());
+        if (*flow).state == state::NEW {
+            (*flow).state = claim(skb, slot, egress);
+            debug!(ctx, "flow {} state {}", (*slot).cookie, (*flow).state);
         }
-        let skip_flag = if egress {
+        if let Some(decided) = maps::take_decision((*slot).cookie) {
+            (*flow).state = decided;
+        }
+        let now = (*flow).state;
+        if now == state::DUPLICATE {
+            count(Counter::Duplicate);
+        } else if now == state::IGNORED {
+            count(Counter::Ignored);
+        } else if wanted(skb, slot, flow, egress) {
+            identify(skb, socket, slot);
+            emit::segment(skb, slot);
+        }
+    }
+}
+
+/// Whether the segment goes up; how much of it and with which flags is noted in the slot.
+///
+/// # Safety
+///
+/// The program holds `slot`; `flow` is not null.
+#[inline(never)]
+unsafe fn wanted(skb: Skb, slot: *mut Slot, flow: *mut FlowState, egress: bool) -> bool {
+    // SAFETY: by contract.
+    unsafe {
+        let length = (*slot).headers.payload_length;
+        let control = (*slot).headers.flags & (SYN | FIN | RST) != 0;
+        let skipped = if egress {
             core::ptr::addr_of_mut!((*flow).skipped_egress)
         } else {
             core::ptr::addr_of_mut!((*flow).skipped_ingress)
         };
-        let mut headers = *headers;
-        if skipped {
-            *skip_flag = 1;
+        if length == 0 {
             if !control {
-                return;
+                count(Counter::Acknowledgements);
+                return false;
             }
-            // The end of the stream still counts: without its payload, at its place.
-            headers.sequence = u32::from_be_bytes(headers.sequence)
-                .wrapping_add(length)
-                .to_be_bytes();
-            length = 0;
+        } else {
+            let refused = refusal(skb, slot, flow, egress, length);
+            if let Some(counter) = refused {
+                *skipped = 1;
+                if counter == Counter::OverBudget {
+                    add(Counter::OverBudgetBytes, u64::from(length));
+                }
+                if !control {
+                    count(counter);
+                    return false;
+                }
+                // The end of the stream still counts: without its payload, at its place.
+                let sequence = u32::from_be_bytes((*slot).headers.sequence);
+                (*slot).headers.sequence = sequence.wrapping_add(length).to_be_bytes();
+            } else {
+                (*slot).wanted = length;
+            }
         }
-        let mut bits = direction(egress);
-        if *skip_flag != 0 {
-            *skip_flag = 0;
-            bits |= flags::RESUMED;
+        if *skipped != 0 {
+            *skipped = 0;
+            (*slot).bits |= flags::RESUMED;
         }
-        let from = origin(skb, socket, cookie, netns);
-        emit::segment(skb, &headers, length, bits, &from, hello);
+        true
+    }
+}
+
+/// Why payload does not go up, if it does not.
+///
+/// # Safety
+///
+/// As for [`wanted`].
+#[inline(always)]
+unsafe fn refusal(
+    skb: Skb,
+    slot: *mut Slot,
+    flow: *mut FlowState,
+    egress: bool,
+    length: u32,
+) -> Option<Counter> {
+    // SAFETY: by contract.
+    unsafe {
+        if (*flow).state == state::WATCH {
+            let start = skb.load::<8>((*slot).headers.payload_at).unwrap_or([0; 8]);
+            if !looks_like_request(start) {
+                return Some(Counter::Watched);
+            }
+            resume(flow);
+        } else if (*flow).begun == 0 {
+            (*flow).begun = 1;
+            let start = skb.load::<8>((*slot).headers.payload_at).unwrap_or([0; 8]);
+            if looks_like_http(start) {
+                (*flow).http = 1;
+            } else if looks_like_tls(start) && (*flow).state == state::UNDECIDED {
+                (*flow).state = state::HANDSHAKE;
+                (*slot).look = u8::from(egress);
+            }
+        }
+        let used = if egress {
+            core::ptr::addr_of_mut!((*flow).egress)
+        } else {
+            core::ptr::addr_of_mut!((*flow).ingress)
+        };
+        if *used >= (*flow).budget() {
+            if (*flow).state == state::HANDSHAKE {
+                (*flow).state = state::IGNORED;
+                return Some(Counter::Ignored);
+            }
+            return Some(Counter::OverBudget);
+        }
+        *used = (*used).saturating_add(length);
+        None
     }
 }
 
@@ -300,77 +333,89 @@ unsafe fn resume(flow: *mut FlowState) {
     }
 }
 
+/// # Safety
+///
+/// The program holds `slot`.
 #[inline(always)]
-fn tuple_of(headers: &Headers, netns: Option<u64>) -> Tuple {
-    let scope = if is_loopback(&headers.source) || is_loopback(&headers.destination) {
-        netns.unwrap_or(0)
-    } else {
-        0
-    };
-    Tuple::new(
-        &headers.source,
-        headers.source_port,
-        &headers.destination,
-        headers.destination_port,
-        scope,
-    )
+unsafe fn tuple_of(skb: Skb, slot: *mut Slot) -> Tuple {
+    // SAFETY: by contract.
+    unsafe {
+        let headers = core::ptr::addr_of!((*slot).headers);
+        let local = is_loopback(&(*headers).source) || is_loopback(&(*headers).destination);
+        let scope = if local {
+            maps::packet_netns(skb.context()).unwrap_or(0)
+        } else {
+            0
+        };
+        Tuple::new(
+            &(*headers).source,
+            (*headers).source_port,
+            &(*headers).destination,
+            (*headers).destination_port,
+            scope,
+        )
+    }
 }
 
 /// Settles which end gives the packets up: the one that connects, else whoever comes first.
-#[inline(always)]
-fn claim(headers: &Headers, cookie: u64, netns: Option<u64>, egress: bool) -> u8 {
-    let tuple = tuple_of(headers, netns);
-    if egress && headers.flags & (SYN | ACK) == SYN {
+///
+/// # Safety
+///
+/// The program holds `slot`.
+#[inline(never)]
+unsafe fn claim(skb: Skb, slot: *mut Slot, egress: bool) -> u8 {
+    // SAFETY: by contract.
+    unsafe {
+        let tuple = tuple_of(skb, slot);
+        let cookie = (*slot).cookie;
+        let first = egress && (*slot).headers.flags & (SYN | ACK) == SYN;
         let owner = Owner {
             cookie,
-            initial: headers.sequence,
-            has_initial: 1,
+            initial: (*slot).headers.sequence,
+            has_initial: u32::from(first),
         };
-        maps::take_ownership(&tuple, &owner);
-        return state::UNDECIDED;
-    }
-    let owner = Owner {
-        cookie,
-        initial: [0; 4],
-        has_initial: 0,
-    };
-    if maps::claim_ownership(&tuple, &owner) || maps::owner(&tuple).is_none_or(|other| other.cookie == cookie)
-    {
-        state::UNDECIDED
-    } else {
-        state::DUPLICATE
+        if first {
+            maps::take_ownership(&tuple, &owner);
+            return state::UNDECIDED;
+        }
+        if maps::claim_ownership(&tuple, &owner)
+            || maps::owner(&tuple).is_none_or(|other| other.cookie == cookie)
+        {
+            state::UNDECIDED
+        } else {
+            state::DUPLICATE
+        }
     }
 }
 
 /// Packets before there is a connection: they belong to the listening socket.
+///
+/// # Safety
+///
+/// As for [`identify`].
 #[inline(always)]
-fn handshake(skb: Skb, socket: *mut bpf_sock, headers: &Headers, control: bool, egress: bool) {
-    if headers.payload_length == 0 && !control {
-        count(Counter::Acknowledgements);
-        return;
-    }
-    let netns = maps::packet_netns(skb.context());
-    let tuple = tuple_of(headers, netns);
-    if let Some(owner) = maps::owner(&tuple) {
-        let first = headers.flags & (SYN | ACK) == SYN;
-        if !first || (owner.has_initial != 0 && owner.initial == headers.sequence) {
-            count(Counter::Duplicate);
+unsafe fn handshake(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot, egress: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        let bits = (*slot).headers.flags;
+        let length = (*slot).headers.payload_length;
+        if length == 0 && bits & (SYN | FIN | RST) == 0 {
+            count(Counter::Acknowledgements);
             return;
         }
-        // A new connection from elsewhere with the tuple of an old one.
-        maps::disown(&tuple);
+        let tuple = tuple_of(skb, slot);
+        if let Some(owner) = maps::owner(&tuple) {
+            let first = !egress && bits & (SYN | ACK) == SYN;
+            if !first || (owner.has_initial != 0 && owner.initial == (*slot).headers.sequence) {
+                count(Counter::Duplicate);
+                return;
+            }
+            // A new connection from elsewhere with the tuple of an old one.
+            maps::disown(&tuple);
+        }
+        identify(skb, socket, slot);
+        (*slot).cookie = 0;
+        (*slot).wanted = length;
+        emit::segment(skb, slot);
     }
-    let from = origin(skb, socket, 0, netns);
-    emit::segment(
-        skb,
-        headers,
-        headers.payload_length,
-        direction(egress),
-        &from,
-        false,
-    );
 }
-
-const _: fn() = || {
-    let _ = verdict::connect::<crate::tables::MapTables>;
-};

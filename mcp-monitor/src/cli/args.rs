@@ -45,7 +45,6 @@ pub enum Command {
         command: Option<RulesCommand>,
     },
     /// Say what works on this machine, what does not, and why
-    #[cfg(feature = "live")]
     Check(CheckArgs),
 }
 
@@ -136,7 +135,6 @@ pub struct RunArgs {
 }
 
 /// `check`.
-#[cfg(feature = "live")]
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Detection.

@@ -1,7 +1,6 @@
 //! Commands: arguments in, exit code out. Everything else is in the library.
 
 pub mod args;
-#[cfg(feature = "live")]
 pub mod check;
 mod output;
 mod pin;
@@ -15,7 +14,7 @@ use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{CheckArgs, Cli, Command, Format};
 
 use crate::telemetry;
 
@@ -57,10 +56,9 @@ pub fn main() -> ExitCode {
             telemetry::init("info");
             run::run(&args)
         }
-        #[cfg(feature = "live")]
         Command::Check(args) => {
             telemetry::init("warn");
-            check::run(&args)
+            report(&args)
         }
         Command::Pin { command } => pin::run(&command),
         Command::Rules { command } => rules::run(command.as_ref()),
@@ -76,4 +74,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// `mcp-monitor check`: exit code 1 if live capture would not work.
+fn report(args: &CheckArgs) -> Result<ExitCode, Failure> {
+    policy::load(&args.policy)?;
+    let report = check::check();
+    let text = match args.format {
+        Format::Text => report.to_string(),
+        Format::Json => serde_json::to_string(&report).map_err(Failure::work)?,
+    };
+    let _ = writeln!(std::io::stdout(), "{text}");
+    Ok(if report.live { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -10,7 +10,7 @@ use crate::{
     flow::{Control, FlowInfo},
     mcp::{
         FlowEventKind,
-        conversation::{Conversation, ConversationCounters, ConversationLimits, Output},
+        conversation::{ConversationCounters, ConversationLimits, Output},
     },
     proto::{
         Detector, Protocol, dns, http1, http2,

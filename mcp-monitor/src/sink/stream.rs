@@ -98,7 +98,6 @@ mod tests {
     #[test]
     fn a_closed_reader_is_no_error() {
         let mut writer = RecordWriter::new(Broken, Format::Text);
-        writer.write(&1, || "x".repeat(100_000)).unwrap();
-        assert_eq!(writer.flush().unwrap(), Written::Closed);
+        assert_eq!(writer.write(&1, || "x".repeat(100_000)).unwrap(), Written::Closed);
     }
 }

@@ -240,3 +240,141 @@ impl Recent {
         self.young.insert(address, learned);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pin(pattern: &str, prefixes: &[&str]) -> PinnedHost {
+        PinnedHost {
+            pattern: pattern.into(),
+            prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+        }
+    }
+
+    /// An answer with A records for a name.
+    fn answer(name: &str, addresses: &[[u8; 4]]) -> Vec<u8> {
+        let count = u8::try_from(addresses.len()).unwrap();
+        let mut message = vec![0, 1, 0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0];
+        for label in name.split('.') {
+            message.push(u8::try_from(label.len()).unwrap());
+            message.extend(label.as_bytes());
+        }
+        message.extend([0, 0, 1, 0, 1]);
+        for address in addresses {
+            message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            message.extend(address);
+        }
+        message
+    }
+
+    fn dns(verdicts: &mut Verdicts, name: &str, addresses: &[[u8; 4]]) -> Vec<HostDrift> {
+        let mut out = Vec::new();
+        verdicts.dns_answer(&answer(name, addresses), &mut out);
+        out
+    }
+
+    #[test]
+    fn an_answer_outside_drifts_and_so_does_the_connection_that_follows() {
+        let mut verdicts = Verdicts::new(&[pin("mcp.example.com", &["192.0.2.0/24"])]);
+        let bad: IpAddr = "198.51.100.66".parse().unwrap();
+        assert_eq!(verdicts.connect(bad, 443), None);
+        let drifts = dns(
+            &mut verdicts,
+            "MCP.example.com",
+            &[[192, 0, 2, 9], [198, 51, 100, 66]],
+        );
+        let expected = HostDrift {
+            kind: DriftKind::DnsAnswer,
+            host: 0,
+            address: bad,
+            port: None,
+        };
+        assert_eq!(drifts, [expected]);
+        let connect = verdicts.connect(bad, 443).unwrap();
+        assert_eq!((connect.kind, connect.port), (DriftKind::Connect, Some(443)));
+        assert_eq!(verdicts.connect("192.0.2.9".parse().unwrap(), 443), None);
+    }
+
+    #[test]
+    fn the_more_specific_pattern_decides() {
+        let mut verdicts = Verdicts::new(&[
+            pin("*.example.com", &["192.0.2.0/24"]),
+            pin("*.eu.example.com", &["198.51.100.0/24"]),
+            pin("a.eu.example.com", &["203.0.113.0/24"]),
+        ]);
+        assert_eq!(dns(&mut verdicts, "example.com", &[[9, 9, 9, 9]]), []);
+        assert_eq!(dns(&mut verdicts, "x.example.com", &[[192, 0, 2, 1]]), []);
+        assert_eq!(dns(&mut verdicts, "x.y.eu.example.com", &[[198, 51, 100, 1]]), []);
+        assert_eq!(dns(&mut verdicts, "a.eu.example.com", &[[203, 0, 113, 1]]), []);
+        assert_eq!(
+            dns(&mut verdicts, "a.eu.example.com", &[[192, 0, 2, 1]])[0].host,
+            2
+        );
+        assert_eq!(
+            dns(&mut verdicts, "b.eu.example.com", &[[192, 0, 2, 1]])[0].host,
+            1
+        );
+    }
+
+    #[test]
+    fn server_names_are_judged_by_address() {
+        let mut verdicts = Verdicts::new(&[pin("mcp.example.com", &["192.0.2.0/24"]), pin("free.test", &[])]);
+        let bad: IpAddr = "198.51.100.66".parse().unwrap();
+        assert_eq!(
+            verdicts.sni("Mcp.Example.com.", bad).unwrap().kind,
+            DriftKind::Sni
+        );
+        assert_eq!(
+            verdicts.sni("mcp.example.com", "192.0.2.1".parse().unwrap()),
+            None
+        );
+        assert_eq!(
+            verdicts.sni("mcp.example.com", "::ffff:192.0.2.1".parse().unwrap()),
+            None
+        );
+        assert_eq!(verdicts.sni("free.test", bad), None);
+        assert_eq!(verdicts.sni("other.test", bad), None);
+    }
+
+    #[test]
+    fn prefixes_of_both_families() {
+        let mut verdicts = Verdicts::new(&[pin("a.test", &["192.0.2.128/25", "2001:db8:1::/48"])]);
+        for (address, inside) in [
+            ("192.0.2.127", false),
+            ("192.0.2.128", true),
+            ("2001:db8:1:ffff::1", true),
+            ("2001:db8:2::", false),
+        ] {
+            let drift = verdicts.sni("a.test", address.parse().unwrap());
+            assert_eq!(drift.is_none(), inside, "{address}");
+        }
+    }
+
+    #[test]
+    fn swapped_pins_judge_what_was_learned_before() {
+        let mut verdicts = Verdicts::new(&[pin("a.test", &["192.0.2.0/24"])]);
+        dns(&mut verdicts, "a.test", &[[198, 51, 100, 1]]);
+        let address: IpAddr = "198.51.100.1".parse().unwrap();
+        verdicts.swap(&[pin("b.test", &[]), pin("a.test", &["203.0.113.0/24"])]);
+        assert_eq!(verdicts.connect(address, 80).unwrap().host, 1);
+        verdicts.swap(&[pin("a.test", &["198.51.100.0/24"])]);
+        assert_eq!(verdicts.connect(address, 80), None);
+    }
+
+    #[test]
+    fn what_is_learned_is_bounded_and_what_is_used_stays() {
+        let mut verdicts = Verdicts::new(&[pin("a.test", &["192.0.2.0/24"])]);
+        dns(&mut verdicts, "a.test", &[[198, 51, 100, 1]]);
+        for number in 0..40_000_u32 {
+            let [_, b, c, d] = number.to_be_bytes();
+            dns(&mut verdicts, "a.test", &[[10, b, c, d]]);
+            if number % 1000 == 0 {
+                assert!(verdicts.connect("198.51.100.1".parse().unwrap(), 80).is_some());
+            }
+        }
+        let held = verdicts.maps.learned.young.len() + verdicts.maps.learned.old.len();
+        assert!(held <= LEARNED_MAX, "{held}");
+        assert_eq!(verdicts.connect("10.0.0.1".parse().unwrap(), 80), None);
+    }
+}

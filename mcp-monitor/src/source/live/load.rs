@@ -13,7 +13,7 @@ use aya::{
     programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr},
 };
 
-use super::{Features, LiveError};
+use super::{Features, LiveError, ProgramCost};
 
 /// Packet programs, and where they sit.
 const PACKETS: [(&str, CgroupSkbAttachType); 2] = [
@@ -30,7 +30,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MCP_MONITOR_EBPF_OBJECT"));
 
 /// Root of the cgroup2 file system.
-pub(crate) fn cgroup2_root() -> Result<PathBuf, LiveError> {
+pub fn cgroup2_root() -> Result<PathBuf, LiveError> {
     let mounts = fs::read_to_string("/proc/mounts").map_err(|_| LiveError::NoCgroup2)?;
     cgroup2_in(&mounts).ok_or(LiveError::NoCgroup2)
 }
@@ -54,7 +54,7 @@ pub(super) fn open_cgroup(given: Option<&Path>) -> Result<File, LiveError> {
 }
 
 /// Capabilities that are needed and not there.
-pub(crate) fn missing_capabilities() -> Vec<&'static str> {
+pub fn missing_capabilities() -> Vec<&'static str> {
     let effective = fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|status| {
@@ -154,6 +154,20 @@ fn attaching(name: &'static str) -> impl FnOnce(aya::programs::ProgramError) -> 
         name,
         source: Box::new(source),
     }
+}
+
+pub(super) fn costs(programs: &Ebpf) -> Vec<ProgramCost> {
+    programs
+        .programs()
+        .filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some(ProgramCost {
+                name: name.into(),
+                runs: info.run_count(),
+                time: info.run_time(),
+            })
+        })
+        .collect()
 }
 
 pub(super) fn take(programs: &mut Ebpf, name: &'static str) -> Result<Map, LiveError> {

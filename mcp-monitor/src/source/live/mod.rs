@@ -15,6 +15,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use aya::{
@@ -24,7 +25,12 @@ use aya::{
 use mcp_monitor_common::{flow::state, verdict::DriftKind};
 use tokio::io::unix::AsyncFd;
 
-pub use self::{counters::KernelCounters, error::LiveError, features::Features};
+pub use self::{
+    counters::KernelCounters,
+    error::LiveError,
+    features::Features,
+    load::{cgroup2_root, missing_capabilities},
+};
 use super::verdict::{PinnedHost, Verdicts};
 use crate::{
     attribution::Attribution,
@@ -42,6 +48,9 @@ pub struct LiveOptions {
     pub ring_bytes: u32,
     /// Records that one call of [`LiveSource::next`] returns at most; 1024 by default.
     pub batch: usize,
+    /// Judge DNS answers, ClientHellos and connections in userspace even where the kernel can; off by
+    /// default. For comparing the two: the verdicts are the same, some milliseconds later.
+    pub userspace_verdicts: bool,
 }
 
 impl Default for LiveOptions {
@@ -50,6 +59,7 @@ impl Default for LiveOptions {
             cgroup: None,
             ring_bytes: 64 << 20,
             batch: 1024,
+            userspace_verdicts: false,
         }
     }
 }
@@ -117,10 +127,21 @@ pub enum LiveRecord {
     },
 }
 
+/// How often a program ran and how long that took, as the kernel measured it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProgramCost {
+    /// Its name.
+    pub name: Box<str>,
+    /// Runs while measuring was on.
+    pub runs: u64,
+    /// Time in them.
+    pub time: Duration,
+}
+
 /// The kernel programs, attached.
 pub struct LiveSource {
     /// Detaches when dropped.
-    _programs: Ebpf,
+    programs: Ebpf,
     ring: AsyncFd<RingBuf<MapData>>,
     decisions: BpfHashMap<MapData, u64, [u8; 8]>,
     counts: counters::Counters,
@@ -143,7 +164,8 @@ impl LiveSource {
     pub fn attach(options: &LiveOptions, hosts: &[PinnedHost]) -> Result<Self, LiveError> {
         let cgroup = load::open_cgroup(options.cgroup.as_deref())?;
         load::require_privileges()?;
-        let features = Features::probe()?;
+        let mut features = Features::probe()?;
+        features.bpf_loop &= !options.userspace_verdicts;
         let seed = load::random();
         let mut programs = load::load(options.ring_bytes, seed, features)?;
         let counts = counters::Counters::new(&mut programs)?;
@@ -151,12 +173,12 @@ impl LiveSource {
         let pins = pins::Pins::new(&mut programs, seed, hosts)?;
         let ring =
             RingBuf::try_from(load::take(&mut programs, "EVENTS")?).map_err(LiveError::map("EVENTS"))?;
-        let ring = AsyncFd::new(ring).map_err(LiveError::Ring)?;
+        let ring = ring::pollable(ring).map_err(LiveError::Ring)?;
         let verdicts = (!features.bpf_loop).then(|| Verdicts::new(hosts));
         let reader = ring::Reader::new(verdicts, Attribution::new(load::cgroup2_root().ok()));
         load::attach(&mut programs, &cgroup)?;
         Ok(Self {
-            _programs: programs,
+            programs,
             ring,
             decisions,
             counts,
@@ -212,6 +234,11 @@ impl LiveSource {
         counters.malformed_records = self.reader.malformed();
         counters.stale_drifts = self.reader.stale();
         Ok(counters)
+    }
+
+    /// What the programs cost, by their name; all zero unless the sysctl `kernel.bpf_stats_enabled` is 1.
+    pub fn program_costs(&self) -> Vec<ProgramCost> {
+        load::costs(&self.programs)
     }
 
     /// What the kernel offers and is used.

@@ -1,7 +1,8 @@
 //! From the bytes of a ring record to what the engine reads.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
+use aya::maps::{MapData, RingBuf};
 use bytes::Bytes;
 use mcp_monitor_common::{
     address::Address,
@@ -10,6 +11,7 @@ use mcp_monitor_common::{
     record::{DatagramRecord, DriftRecord, ProcessRecord, SegmentRecord, flags, kind},
     verdict::DriftKind,
 };
+use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::FromBytes;
 
 use super::{LiveRecord, clock::Clock, pins::Pins};
@@ -123,6 +125,7 @@ impl Reader {
             wire_len: head.length,
             cookie: cookie(head.cookie),
             resumed: head.flags & flags::RESUMED != 0,
+            duplicate: false,
         }));
         if head.flags & flags::EGRESS != 0
             && let Some(verdicts) = &mut self.verdicts
@@ -196,6 +199,14 @@ impl Reader {
         }
         Some(())
     }
+}
+
+/// The ring, to be awaited.
+pub(super) fn pollable(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring owns its file descriptor, and nothing replaces or closes it while it lives here.
+    #[expect(unsafe_code, reason = "tokio wants a promise about the file descriptor")]
+    let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
+    Ok(ring)
 }
 
 fn push(out: &mut Vec<LiveRecord>, from: From, drift: Option<HostDrift>) {
