@@ -6,6 +6,7 @@
 //! registered in [`undo`], so that it goes away on `Drop` and on SIGINT or SIGTERM alike.
 
 pub mod binary;
+pub mod generate;
 pub mod paths;
 
 #[cfg(target_os = "linux")]

@@ -1,6 +1,8 @@
 //! Measures what the monitor costs, and writes it down in docs/PERFORMANCE.md.
 
+mod child;
 mod live;
+mod peers;
 mod replay;
 mod report;
 mod stats;

@@ -196,7 +196,7 @@ fn debian_has(package: &str) -> bool {
 }
 
 /// Installs Debian packages; without root, says what to run and fails.
-fn apt(packages: &[String], why: &str) -> Result<()> {
+pub fn apt(packages: &[String], why: &str) -> Result<()> {
     let list = packages.join(" ");
     if !debian_like() {
         bail!("missing: {why}; install with this system's package manager what Debian calls: {list}");
