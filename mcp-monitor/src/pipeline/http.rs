@@ -26,8 +26,14 @@ enum Parser {
 #[derive(Debug)]
 enum Tunnel {
     /// h2c: stream 1 is the exchange that asked for it.
-    Http2 { connection: http2::Connection, asked_by: ExchangeId },
-    WebSocket { connection: websocket::Connection, exchange: ExchangeId },
+    Http2 {
+        connection: http2::Connection,
+        asked_by: ExchangeId,
+    },
+    WebSocket {
+        connection: websocket::Connection,
+        exchange: ExchangeId,
+    },
     /// CONNECT: anything may begin here.
     Any(Box<Application>),
     Unknown,
@@ -157,7 +163,11 @@ impl Http {
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
             match event {
-                HttpEvent::Upgraded { exchange, protocol, at } => self.upgrade(exchange, &protocol, at),
+                HttpEvent::Upgraded {
+                    exchange,
+                    protocol,
+                    at,
+                } => self.upgrade(exchange, &protocol, at),
                 HttpEvent::Tunnel { direction, data, at } => self.inside(direction, at, data, counters, out),
                 HttpEvent::TunnelGap { direction, bytes, at } => {
                     self.gap_inside(direction, at, bytes, counters, out);
@@ -175,9 +185,10 @@ impl Http {
                 connection: http2::Connection::upgraded(self.limits.http2),
                 asked_by: exchange,
             },
-            "websocket" => {
-                Tunnel::WebSocket { connection: websocket::Connection::new(self.limits.websocket), exchange }
-            }
+            "websocket" => Tunnel::WebSocket {
+                connection: websocket::Connection::new(self.limits.websocket),
+                exchange,
+            },
             "connect" if depth <= MAX_DEPTH => {
                 Tunnel::Any(Box::new(Application::tunnelled(self.limits, depth)))
             }
@@ -207,9 +218,12 @@ impl Http {
                 connection.data(direction, at, data, &mut events);
                 for event in events {
                     match event {
-                        WsEvent::Message { direction, data, at, .. } => {
+                        WsEvent::Message {
+                            direction, data, at, ..
+                        } => {
                             let counters = &mut counters.conversation;
-                            self.conversation.websocket(*exchange, direction, &data, at, counters, out);
+                            self.conversation
+                                .websocket(*exchange, direction, &data, at, counters, out);
                         }
                         WsEvent::Anomaly { anomaly, at } => {
                             out.push((at, crate::mcp::FlowEventKind::Anomaly(anomaly)));
@@ -258,7 +272,11 @@ fn renumber(mut event: HttpEvent, asked_by: ExchangeId) -> HttpEvent {
         | HttpEvent::BodyGap { exchange, .. }
         | HttpEvent::End { exchange, .. }
         | HttpEvent::Upgraded { exchange, .. } => {
-            *exchange = if exchange.0 == 1 { asked_by } else { ExchangeId(exchange.0 | 1 << 32) };
+            *exchange = if exchange.0 == 1 {
+                asked_by
+            } else {
+                ExchangeId(exchange.0 | 1 << 32)
+            };
         }
         HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } | HttpEvent::Anomaly { .. } => {}
     }
