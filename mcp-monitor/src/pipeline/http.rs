@@ -18,8 +18,8 @@ const MAX_DEPTH: u8 = 3;
 
 #[derive(Debug)]
 enum Parser {
-    One(http1::Connection),
-    Two(http2::Connection),
+    One(Box<http1::Connection>),
+    Two(Box<http2::Connection>),
 }
 
 /// What a connection became after 101, or a 2xx to CONNECT.
@@ -27,11 +27,11 @@ enum Parser {
 enum Tunnel {
     /// h2c: stream 1 is the exchange that asked for it.
     Http2 {
-        connection: http2::Connection,
+        connection: Box<http2::Connection>,
         asked_by: ExchangeId,
     },
     WebSocket {
-        connection: websocket::Connection,
+        connection: Box<websocket::Connection>,
         exchange: ExchangeId,
     },
     /// CONNECT: anything may begin here.
@@ -57,11 +57,15 @@ impl Http {
         } else {
             http1::Connection::new(limits.http1)
         };
-        Self::new(limits, Parser::One(connection), depth)
+        Self::new(limits, Parser::One(Box::new(connection)), depth)
     }
 
     pub(super) fn http2(limits: ApplicationLimits, depth: u8) -> Self {
-        Self::new(limits, Parser::Two(http2::Connection::new(limits.http2)), depth)
+        Self::new(
+            limits,
+            Parser::Two(Box::new(http2::Connection::new(limits.http2))),
+            depth,
+        )
     }
 
     fn new(limits: ApplicationLimits, parser: Parser, depth: u8) -> Self {
@@ -154,7 +158,7 @@ impl Http {
     pub(super) fn restart(&mut self, at: At, counters: &mut ApplicationCounters, out: &mut Output) {
         if let Parser::One(connection) = &mut self.parser {
             connection.abort(at, &mut self.events);
-            *connection = http1::Connection::new(self.limits.http1);
+            **connection = http1::Connection::new(self.limits.http1);
             self.flush(counters, out);
         }
     }
@@ -182,11 +186,11 @@ impl Http {
         let depth = self.depth.saturating_add(1);
         self.tunnel = Some(match protocol {
             "h2c" => Tunnel::Http2 {
-                connection: http2::Connection::upgraded(self.limits.http2),
+                connection: Box::new(http2::Connection::upgraded(self.limits.http2)),
                 asked_by: exchange,
             },
             "websocket" => Tunnel::WebSocket {
-                connection: websocket::Connection::new(self.limits.websocket),
+                connection: Box::new(websocket::Connection::new(self.limits.websocket)),
                 exchange,
             },
             "connect" if depth <= MAX_DEPTH => {
