@@ -16,11 +16,11 @@ use crate::{
     flow::FlowRef,
     mcp::{
         FlowEvent, FlowEventKind,
-        context::{Connection, Process},
+        context::Connection,
         tracker::{Step, Tracker, TrackerLimits},
     },
     source::verdict::{HostDrift, PinnedHost, Verdicts},
-    types::{AnomalyKind, At, Direction, Severity, Timestamp, Transport},
+    types::{AnomalyKind, At, Direction, Process, Severity, Timestamp, Transport},
 };
 
 /// Which records are wanted.

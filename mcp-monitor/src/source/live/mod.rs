@@ -35,8 +35,7 @@ use super::verdict::{PinnedHost, Verdicts};
 use crate::{
     attribution::Attribution,
     decode::{TcpSegment, UdpDatagram},
-    mcp::context::Process,
-    types::{At, Scope},
+    types::{At, Process, Scope},
 };
 
 /// How to attach.
