@@ -93,9 +93,7 @@ async def play(client: Client) -> None:
         await client.read_resource(str(resource.uri))
     await client.list_resource_templates()
     await client.list_prompts()
-    # A tool that is not there: the answer is an error, by result or by JSON-RPC.
-    with contextlib.suppress(Exception):
-        await client.call_tool("no_such_tool", {})
+    # A note that is not there: the answer is a JSON-RPC error.
     with contextlib.suppress(Exception):
         await client.read_resource("note://missing")
 

@@ -76,6 +76,11 @@ pub fn linker_ready(compiler: &Compiler) -> bool {
     }
 }
 
+/// Whether the kernel program can be built here as things are.
+pub fn ready() -> bool {
+    cfg!(target_os = "linux") && Compiler::find().is_some_and(|compiler| linker_ready(&compiler))
+}
+
 /// Debian packages that bpf-linker is built with.
 pub fn linker_packages(llvm: u32) -> Vec<String> {
     let mut packages = vec![format!("llvm-{llvm}-dev"), format!("libpolly-{llvm}-dev")];

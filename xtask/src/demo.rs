@@ -6,7 +6,9 @@ use std::process::Command;
 use anyhow::Result;
 use mcp_monitor_tests::paths;
 
-use crate::{build, sh};
+#[cfg(target_os = "linux")]
+use crate::build;
+use crate::{bpf, sh};
 
 /// Demo options
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -33,19 +35,14 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn replay_shipped() -> Result<()> {
     let dir = paths::captures().join("demo");
-    // Without a BPF toolchain the replay-only binary builds on any platform.
     let mut build = sh::cargo();
-    build.args([
-        "build",
-        "--package",
-        "mcp-monitor",
-        "--no-default-features",
-        "--profile",
-        "e2e",
-    ]);
-    build.args(["--target-dir", "target/replay-only"]);
+    build.args(["build", "--package", "mcp-monitor", "--profile", "e2e"]);
+    // Without a BPF toolchain the replay-only half builds, on any platform.
+    if !bpf::ready() {
+        build.arg("--no-default-features");
+    }
     sh::run(&mut build)?;
-    let binary = paths::root().join("target/replay-only/e2e/mcp-monitor");
+    let binary = paths::target().join("e2e/mcp-monitor");
     let mut replay = replay_command(&binary, &dir.join("pins.yaml"), &dir.join("demo.pcap"));
     println!("$ {}\n", sh::show(&replay));
     let status = replay.current_dir(paths::root()).status()?;
@@ -164,6 +161,9 @@ mod live {
         ));
         scene.place(ROGUE, &[Family::V4]);
         agent.wait(LIMIT).context("the agent's last sessions")?;
+        say(
+            "The agent is done. The monitor ends, and repeats with their number the alerts that came more than once.",
+        );
 
         let watched = monitor.stop()?;
         let capture = dump.stop()?;

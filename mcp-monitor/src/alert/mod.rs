@@ -6,6 +6,5 @@ mod text;
 
 pub use alerter::{Alerter, AlerterCounters, AlerterOptions, Mode};
 pub use record::{
-    Alert, Evidence, Flow, Kubernetes, Mcp, Peer, ProcessRef, Taxonomy, flow_id,
-    session_fingerprint,
+    Alert, Evidence, Flow, Kubernetes, Mcp, Peer, ProcessRef, Taxonomy, flow_id, session_fingerprint,
 };

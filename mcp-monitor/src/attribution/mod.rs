@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 
 use self::cgroup::Cgroups;
 pub use self::container::container_id;
-use crate::mcp::context::Process;
+use crate::types::Process;
 
 /// Processes remembered; when full, all are forgotten and asked for again.
 const PROCESSES_MAX: usize = 8192;

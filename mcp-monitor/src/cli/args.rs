@@ -75,7 +75,13 @@ pub enum Format {
 #[derive(Debug, Args)]
 pub struct OutputArgs {
     /// Records to write to standard output
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "alerts", value_name = "WHAT,...")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "alerts",
+        value_name = "WHAT,..."
+    )]
     pub emit: Vec<Emit>,
     /// With --emit messages: include each body, secrets masked
     #[arg(long)]
@@ -174,8 +180,14 @@ pub enum RulesCommand {
 }
 
 fn parse_severity(text: &str) -> Result<Severity, String> {
-    [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical]
-        .into_iter()
-        .find(|s| s.as_str() == text)
-        .ok_or_else(|| "expected info, low, medium, high or critical".to_owned())
+    [
+        Severity::Info,
+        Severity::Low,
+        Severity::Medium,
+        Severity::High,
+        Severity::Critical,
+    ]
+    .into_iter()
+    .find(|s| s.as_str() == text)
+    .ok_or_else(|| "expected info, low, medium, high or critical".to_owned())
 }

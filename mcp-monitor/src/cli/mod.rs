@@ -85,5 +85,9 @@ fn report(args: &CheckArgs) -> Result<ExitCode, Failure> {
         Format::Json => serde_json::to_string(&report).map_err(Failure::work)?,
     };
     let _ = writeln!(std::io::stdout(), "{text}");
-    Ok(if report.live { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.live {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

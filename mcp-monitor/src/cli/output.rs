@@ -50,7 +50,10 @@ impl Output {
             Format::Json => sink::Format::Json,
             Format::Text => sink::Format::Text,
         };
-        Self { writer: RecordWriter::new(std::io::stdout(), format), closed: false }
+        Self {
+            writer: RecordWriter::new(std::io::stdout(), format),
+            closed: false,
+        }
     }
 
     /// Writes records. Once the reader is gone, what comes is dropped: the work itself goes on, for the

@@ -23,7 +23,11 @@ pub(super) fn run(command: &PinCommand) -> Result<ExitCode, Failure> {
                     Err(error) => bad.push(error.to_string()),
                 }
             }
-            if bad.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(Failure::Usage(bad.join("\nmcp-monitor: "))) }
+            if bad.is_empty() {
+                Ok(ExitCode::SUCCESS)
+            } else {
+                Err(Failure::Usage(bad.join("\nmcp-monitor: ")))
+            }
         }
     }
 }

@@ -13,8 +13,16 @@ pub(super) struct Policy {
 
 /// Loads both; a missing flag means the default (the configuration may name a pins file).
 pub(super) fn load(args: &PolicyArgs) -> Result<Policy, Failure> {
-    let program = args.config.as_deref().map(Program::load).transpose()?.unwrap_or_default();
+    let program = args
+        .config
+        .as_deref()
+        .map(Program::load)
+        .transpose()?
+        .unwrap_or_default();
     let path = args.pins.as_deref().or(program.pins.as_deref());
     let pins = path.map(Pins::load).transpose()?.unwrap_or_default();
-    Ok(Policy { pins: Arc::new(pins), program })
+    Ok(Policy {
+        pins: Arc::new(pins),
+        program,
+    })
 }

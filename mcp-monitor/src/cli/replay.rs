@@ -24,11 +24,14 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         let index = u16::try_from(index).map_err(|_| Failure::Usage("at most 65536 files at once".into()))?;
         readers.push(CaptureReader::open(file, index).map_err(Failure::work)?);
     }
-    let threads = match args.threads {
+    let threads = match args.threads.or(policy.program.threads) {
         Some(n) => usize::from(n),
-        None => thread::available_parallelism().map_or(1, usize::from).min(MAX_DEFAULT_THREADS),
+        None => thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(MAX_DEFAULT_THREADS),
     };
     let options = ReplayOptions {
+        fingerprint_key: policy.program.fingerprint_key.map(|key| key.0),
         pins: policy.pins,
         wanted: args.output.wanted(),
         threads,
@@ -38,7 +41,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         alerts: AlerterOptions {
             mode: Mode::Settled,
             captures: args.files.iter().map(|f| capture_name(f)).collect(),
-            ..AlerterOptions::default()
+            ..policy.program.alerts.alerter()
         },
     };
     let bar = progress_bar(&args.files);
@@ -57,12 +60,17 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         return Err(Failure::work(error));
     }
     let reached = args.fail_on.is_some_and(|limit| outcome.worst >= Some(limit));
-    Ok(if reached { ExitCode::from(FAIL_ON) } else { ExitCode::SUCCESS })
+    Ok(if reached {
+        ExitCode::from(FAIL_ON)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// File name alone: where a capture lies on the responder's disk is nobody's business.
 fn capture_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| "-".to_owned(), |n| n.to_string_lossy().into_owned())
+    path.file_name()
+        .map_or_else(|| "-".to_owned(), |n| n.to_string_lossy().into_owned())
 }
 
 /// On a terminal only.
@@ -70,7 +78,11 @@ fn progress_bar(files: &[std::path::PathBuf]) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let total: u64 = files.iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum();
+    let total: u64 = files
+        .iter()
+        .filter_map(|f| std::fs::metadata(f).ok())
+        .map(|m| m.len())
+        .sum();
     let bar = ProgressBar::new(total);
     if let Ok(style) =
         ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}")

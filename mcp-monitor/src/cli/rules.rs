@@ -1,10 +1,6 @@
 //! `mcp-monitor rules`.
 
-use std::{
-    fmt::Write as _,
-    io::Write as _,
-    process::ExitCode,
-};
+use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 
 use super::{
     Failure,
@@ -40,10 +36,21 @@ fn list(format: Format) -> String {
             }
         }
         Format::Text => {
-            let _ = writeln!(text, "{:<7} {:<8} {:<4} {:<26} TRIGGER", "ID", "SEVERITY", "SEE", "NAME");
+            let _ = writeln!(
+                text,
+                "{:<7} {:<8} {:<4} {:<26} TRIGGER",
+                "ID", "SEVERITY", "SEE", "NAME"
+            );
             for e in entries.iter().filter(|e| e.implemented) {
                 let sight = e.sight.as_str();
-                let _ = writeln!(text, "{:<7} {:<8} {sight:<4} {:<26} {}", e.id, e.severity.as_str(), e.slug, e.trigger);
+                let _ = writeln!(
+                    text,
+                    "{:<7} {:<8} {sight:<4} {:<26} {}",
+                    e.id,
+                    e.severity.as_str(),
+                    e.slug,
+                    e.trigger
+                );
             }
             let planned: Vec<&str> = entries.iter().filter(|e| !e.implemented).map(|e| e.id).collect();
             if !planned.is_empty() {
@@ -61,7 +68,9 @@ fn show(id: &str) -> Result<String, Failure> {
     }
     let known = catalogue::entries().iter().any(|e| e.id == wanted);
     Err(Failure::Usage(if known {
-        format!("rule {wanted} is in the catalogue but not in this build; `mcp-monitor rules list` shows those that are")
+        format!(
+            "rule {wanted} is in the catalogue but not in this build; `mcp-monitor rules list` shows those that are"
+        )
     } else {
         format!("no rule {id:?}; `mcp-monitor rules list` shows all ids")
     }))

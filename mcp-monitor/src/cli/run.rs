@@ -14,6 +14,7 @@ use crate::{
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let policy = policy::load(&args.policy)?;
     let options = RunOptions {
+        fingerprint_key: policy.program.fingerprint_key.map(|key| key.0),
         pins: policy.pins,
         wanted: args.output.wanted(),
         source: LiveOptions {
@@ -23,9 +24,15 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         },
         shard: policy.program.limits.shard(1),
         tracker: policy.program.limits.tracker(),
-        alerts: AlerterOptions { mode: Mode::Immediate, ..AlerterOptions::default() },
+        alerts: AlerterOptions {
+            mode: Mode::Immediate,
+            ..policy.program.alerts.alerter()
+        },
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::work)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::work)?;
     let mut out = output::Output::new(args.output.format);
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::work)?;
@@ -45,10 +52,12 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
             // An alert must not wait for a full buffer.
             out.flush()
         };
-        live::run(options, shutdown, ready, emit).await.map_err(|error| match error {
-            RunError::Source(error) => Failure::work(error),
-            RunError::Output(failure) => failure,
-        })
+        live::run(options, shutdown, ready, emit)
+            .await
+            .map_err(|error| match error {
+                RunError::Source(error) => Failure::work(error),
+                RunError::Output(failure) => failure,
+            })
     })?;
     out.flush()?;
     output::write_summary(args.output.summary.as_deref(), &outcome.summary)?;

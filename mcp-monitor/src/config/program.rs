@@ -1,17 +1,501 @@
-//! tmp
-use std::path::{Path, PathBuf};
-use super::ConfigError;
-use crate::{decode::DecodeLimits, mcp::tracker::TrackerLimits, pipeline::shard::ShardLimits};
-#[derive(Debug, Default, Clone)]
-pub struct Program { pub pins: Option<PathBuf>, pub limits: Limits, pub source: Source }
-#[derive(Debug, Default, Clone)]
-pub struct Limits {}
-#[derive(Debug, Clone)]
-pub struct Source { pub cgroup: Option<PathBuf>, pub ring_bytes: u32 }
-impl Default for Source { fn default() -> Self { Self { cgroup: None, ring_bytes: 64 << 20 } } }
-impl Program { pub fn load(_: &Path) -> Result<Self, ConfigError> { Ok(Self::default()) } }
-impl Limits {
-    pub fn decode(&self) -> DecodeLimits { DecodeLimits::default() }
-    pub fn shard(&self, tables: usize) -> ShardLimits { let mut s = ShardLimits::default(); s.flow = s.flow.share(tables); s }
-    pub fn tracker(&self) -> TrackerLimits { TrackerLimits::default() }
+//! The program configuration (`--config`): how the program runs, as pins say what must hold.
+//!
+//! Every key is optional. docs/CONFIG.md is written by [`reference`](fn@reference).
+
+use std::{
+    fmt,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    ConfigError,
+    limits::{Unit, read_duration},
+    quantity::{parse_bytes, show_bytes, show_duration},
+    yaml::{MAX_FILE_BYTES, Node, Reader, Value},
+};
+
+pub use super::limits::Limits;
+
+/// A program configuration, checked.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Program {
+    /// Pins file, where `--pins` names none.
+    pub pins: Option<PathBuf>,
+    /// Worker threads of `replay`, where `--threads` says nothing.
+    pub threads: Option<u16>,
+    /// Key of fingerprints.
+    pub fingerprint_key: Option<FingerprintKey>,
+    /// Where packets come from.
+    pub source: Source,
+    /// Dedup of alerts.
+    pub alerts: Alerts,
+    /// Caps and waits.
+    pub limits: Limits,
+}
+
+/// Key of fingerprints. Never shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FingerprintKey(pub [u8; 32]);
+
+impl fmt::Debug for FingerprintKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FingerprintKey")
+    }
+}
+
+/// Where packets come from, live.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// cgroup v2 directory to watch; `None` is the root.
+    pub cgroup: Option<PathBuf>,
+    /// Bytes of the ring between kernel and program.
+    pub ring_bytes: u32,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self {
+            cgroup: None,
+            ring_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Dedup of alerts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Alerts {
+    /// Occurrences within this capture time of the first are one alert.
+    pub window: Duration,
+    /// Alerts open at a time; beyond it the oldest leaves early.
+    pub max_open: u64,
+    /// Packets named as evidence of one alert.
+    pub max_packets: u64,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(600),
+            max_open: 65_536,
+            max_packets: 16,
+        }
+    }
+}
+
+/// A key outside `limits`, for its documentation. `read` must know each.
+struct Key {
+    section: &'static str,
+    name: &'static str,
+    form: &'static str,
+    default: fn() -> String,
+    about: &'static str,
+}
+
+const RING: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+const MOST_THREADS: u64 = 256;
+
+const KEYS: &[Key] = &[
+    Key {
+        section: "",
+        name: "pins",
+        form: "path",
+        default: || "none".into(),
+        about: "The pins file, where `--pins` names none. A relative path is relative to the configuration file.",
+    },
+    Key {
+        section: "",
+        name: "threads",
+        form: "1 to 256",
+        default: || "one per core, at most 8".into(),
+        about: "Worker threads of `replay`, where `--threads` says nothing. The output does not depend on it.",
+    },
+    Key {
+        section: "",
+        name: "fingerprint_key_file",
+        form: "path",
+        default: || "none: a fixed key".into(),
+        about: "File with the key of the fingerprints that alerts show instead of secrets: 32 bytes, or 64 hex digits. Installations with the same key can compare fingerprints. A relative path is relative to the configuration file. Without it the key is a fixed one, and who sees a fingerprint can test guesses at the secret.",
+    },
+    Key {
+        section: "source",
+        name: "cgroup",
+        form: "path",
+        default: || "the root".into(),
+        about: "The cgroup v2 directory whose sockets are watched, where `--cgroup` names none.",
+    },
+    Key {
+        section: "source",
+        name: "ring_bytes",
+        form: "size, 64KiB to 1GiB",
+        default: || show_bytes(Source::default().ring_bytes.into()),
+        about: "The ring between the kernel program and this one, rounded up to a power of two. What does not fit is lost and counted.",
+    },
+    Key {
+        section: "alerts",
+        name: "window",
+        form: "time",
+        default: || show_duration(Alerts::default().window),
+        about: "Occurrences of one finding within this time of the first are one alert with a count.",
+    },
+    Key {
+        section: "alerts",
+        name: "max_open",
+        form: "number",
+        default: || Alerts::default().max_open.to_string(),
+        about: "Alerts that can still collect occurrences; beyond it the oldest leaves early (counted).",
+    },
+    Key {
+        section: "alerts",
+        name: "max_packets",
+        form: "number",
+        default: || Alerts::default().max_packets.to_string(),
+        about: "Packets that one alert names as evidence.",
+    },
+];
+
+/// Keys of a section; for the top level, the sections too.
+fn keys_of(section: &str) -> Vec<&'static str> {
+    let mut names: Vec<_> = KEYS
+        .iter()
+        .filter(|k| k.section == section)
+        .map(|k| k.name)
+        .collect();
+    if section.is_empty() {
+        names.extend(["source", "alerts", "limits"]);
+    }
+    names
+}
+
+impl Program {
+    /// Reads a file and the key file it names.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or is too large, or the first mistake in it, with its place.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let reader = Reader { file: &file };
+        let text = read_file(path, MAX_FILE_BYTES).map_err(|e| reader.error(None, e, "a readable file"))?;
+        let text = String::from_utf8(text).map_err(|_| reader.error(None, "no UTF-8", "YAML"))?;
+        Self::read(&text, &file, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads a text; `file` names it in errors, relative paths are relative to `folder`.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake, with its place.
+    pub fn read(text: &str, file: &str, folder: &Path) -> Result<Self, ConfigError> {
+        let r = Reader { file };
+        let mut program = Self::default();
+        let root = r.read(text)?;
+        for (key, node) in r.map(&root, "the configuration", &keys_of(""))? {
+            match key.name.as_str() {
+                "pins" => program.pins = Some(folder.join(r.text(node, "pins")?)),
+                "threads" => program.threads = Some(threads(&r, node)?),
+                "fingerprint_key_file" => program.fingerprint_key = Some(fingerprint_key(&r, node, folder)?),
+                "source" => program.source = source(&r, node)?,
+                "alerts" => program.alerts = alerts(&r, node)?,
+                "limits" => program.limits = Limits::read(&r, node)?,
+                _ => {}
+            }
+        }
+        Ok(program)
+    }
+}
+
+fn threads(r: &Reader<'_>, node: &Node) -> Result<u16, ConfigError> {
+    let threads = r.whole(node, "threads", 1)?;
+    let fits = u16::try_from(threads).ok().filter(|_| threads <= MOST_THREADS);
+    fits.ok_or_else(|| {
+        r.at(
+            node,
+            format!("{threads} for threads"),
+            format!("1 to {MOST_THREADS}"),
+        )
+    })
+}
+
+fn source(r: &Reader<'_>, node: &Node) -> Result<Source, ConfigError> {
+    let mut source = Source::default();
+    for (key, node) in r.map(node, "source", &keys_of("source"))? {
+        match key.name.as_str() {
+            "cgroup" => source.cgroup = Some(r.text(node, "cgroup")?.into()),
+            "ring_bytes" => {
+                let bytes = match &node.value {
+                    Value::Text(text) => parse_bytes(text),
+                    Value::Int(number) => u64::try_from(*number).ok(),
+                    _ => None,
+                };
+                let fits = bytes
+                    .filter(|b| RING.contains(b))
+                    .and_then(|b| u32::try_from(b).ok());
+                source.ring_bytes = fits.ok_or_else(|| {
+                    r.at(
+                        node,
+                        "bad size for ring_bytes",
+                        "a size from 64KiB to 1GiB, such as 64MiB",
+                    )
+                })?;
+            }
+            _ => {}
+        }
+    }
+    Ok(source)
+}
+
+fn alerts(r: &Reader<'_>, node: &Node) -> Result<Alerts, ConfigError> {
+    let mut alerts = Alerts::default();
+    for (key, node) in r.map(node, "alerts", &keys_of("alerts"))? {
+        match key.name.as_str() {
+            "window" => alerts.window = read_duration(r, node, "window")?,
+            "max_open" => alerts.max_open = r.whole(node, "max_open", 1)?,
+            "max_packets" => alerts.max_packets = r.whole(node, "max_packets", 1)?,
+            _ => {}
+        }
+    }
+    Ok(alerts)
+}
+
+/// Never says what the file holds.
+fn fingerprint_key(r: &Reader<'_>, node: &Node, folder: &Path) -> Result<FingerprintKey, ConfigError> {
+    const FORM: &str = "a file of 32 bytes or 64 hex digits";
+    let path = folder.join(r.text(node, "fingerprint_key_file")?);
+    let wrong = |found: String| {
+        r.at(
+            node,
+            format!("fingerprint_key_file {}: {found}", path.display()),
+            FORM,
+        )
+    };
+    let bytes = read_file(&path, 1024).map_err(&wrong)?;
+    if let Ok(key) = <[u8; 32]>::try_from(bytes.as_slice()) {
+        return Ok(FingerprintKey(key));
+    }
+    let hex = bytes.trim_ascii();
+    let digit = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let pair = |pair: &[u8]| Some((digit(pair.first()?)? << 4) | digit(pair.get(1)?)?);
+    let key: Option<Vec<u8>> = hex.chunks(2).map(pair).collect();
+    let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
+    key.map(FingerprintKey)
+        .ok_or_else(|| wrong(format!("{} bytes that are no key", bytes.len())))
+}
+
+fn read_file(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(error.to_string()),
+        Ok(len) if len > most => Err(format!("more than {most} bytes")),
+        Ok(_) => Ok(bytes),
+    }
+}
+
+/// docs/CONFIG.md: every key with its form, default and meaning.
+pub fn reference() -> String {
+    let mut text = String::from(HEAD);
+    let sections = [
+        ("", "Top level", ""),
+        ("source", "source", "Live only.\n\n"),
+        ("alerts", "alerts", ""),
+    ];
+    let row = |text: &mut String, name: &str, form: &str, default: &str, about: &str| {
+        text.push_str(&format!("| `{name}` | {form} | {default} | {about} |\n"));
+    };
+    for (section, title, note) in sections {
+        text.push_str(&format!("\n## {title}\n\n{note}{TABLE}"));
+        for key in KEYS.iter().filter(|k| k.section == section) {
+            row(&mut text, key.name, key.form, &(key.default)(), key.about);
+        }
+    }
+    text.push_str(&format!("\n## limits\n\n{LIMITS}{TABLE}"));
+    for limit in Limits::documented() {
+        let form = match limit.unit {
+            Unit::Count => "number",
+            Unit::Bytes => "size",
+            Unit::Time => "time",
+        };
+        row(&mut text, limit.key, form, &limit.default, limit.about);
+    }
+    text
+}
+
+const HEAD: &str = "\
+# The program configuration
+
+`mcp-monitor run --config FILE` and `mcp-monitor replay --config FILE` read a YAML file that says how
+the program runs; the pins file says what must hold. Every key is optional. An unknown key or a bad
+value ends the program with exit code 2 and a line such as
+`config.yaml:3:5: unknown key \"flow\" in limits; expected one of …`.
+
+```yaml
+pins: pins.yaml
+source:
+  cgroup: /sys/fs/cgroup/kubepods.slice
+  ring_bytes: 128MiB
+alerts:
+  window: 10m
+limits:
+  flows: 200000
+  idle_open: 12h
+```
+
+A size is a whole number of bytes or one with `KiB`, `MiB`, `GiB`. A time is a whole number with `ms`,
+`s`, `m`, `h` or `d`; several add up (`1h30m`).
+
+This page is generated from the types that read the file.
+";
+
+const TABLE: &str = "| key | form | default | meaning |\n|---|---|---|---|\n";
+
+const LIMITS: &str = "\
+What the program keeps is bounded. Reaching a limit is counted, and visible on the flow or alert it
+touched. Times are capture time.
+
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Program, String> {
+        Program::read(text, "config.yaml", Path::new("/etc/m")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn nothing_is_the_default() {
+        assert_eq!(read(""), Ok(Program::default()));
+        assert_eq!(read("limits:\n"), Ok(Program::default()));
+    }
+
+    #[test]
+    fn every_kind_of_value() {
+        let program = read(
+            "pins: pins.yaml\nthreads: 4\nsource: {cgroup: /sys/fs/cgroup/a, ring_bytes: 1MiB}\nalerts: {window: 1m, max_open: 5, max_packets: 2}\nlimits: {flows: 10, message_bytes: 1 MiB, fragment_bytes: 4096, idle_open: 1h30m}\n",
+        )
+        .unwrap();
+        assert_eq!(program.pins.as_deref(), Some(Path::new("/etc/m/pins.yaml")));
+        assert_eq!(program.threads, Some(4));
+        assert_eq!(
+            program.source,
+            Source {
+                cgroup: Some("/sys/fs/cgroup/a".into()),
+                ring_bytes: 1 << 20
+            }
+        );
+        assert_eq!(
+            program.alerts,
+            Alerts {
+                window: Duration::from_secs(60),
+                max_open: 5,
+                max_packets: 2
+            }
+        );
+        let limits = Limits {
+            flows: 10,
+            message_bytes: 1 << 20,
+            fragment_bytes: 4096,
+            idle_open: Duration::from_secs(5400),
+            ..Limits::default()
+        };
+        assert_eq!(program.limits, limits);
+    }
+
+    #[test]
+    fn mistakes_name_their_place() {
+        for (text, message) in [
+            (
+                "flows: 3\n",
+                "config.yaml:1:1: unknown key \"flows\" in the configuration; expected one of pins, threads",
+            ),
+            (
+                "limits:\n  flow: 3\n",
+                "config.yaml:2:3: unknown key \"flow\" in limits; expected one of fragmented_datagrams",
+            ),
+            (
+                "limits:\n  flows: many\n",
+                "config.yaml:2:10: text for flows; expected a whole number from 1 up",
+            ),
+            (
+                "limits: {message_bytes: 1MB}\n",
+                "config.yaml:1:25: bad size for message_bytes; expected bytes",
+            ),
+            (
+                "limits: {idle_open: 5}\n",
+                "config.yaml:1:21: a whole number for idle_open; expected a time",
+            ),
+            (
+                "source: {ring_bytes: 1KiB}\n",
+                "config.yaml:1:22: bad size for ring_bytes; expected a size from 64KiB",
+            ),
+            (
+                "threads: 0\n",
+                "config.yaml:1:10: a whole number for threads; expected a whole number from 1 up",
+            ),
+            (
+                "threads: 300\n",
+                "config.yaml:1:10: 300 for threads; expected 1 to 256",
+            ),
+            (
+                "alerts: [1]\n",
+                "config.yaml:1:9: a list for alerts; expected a mapping",
+            ),
+            (
+                "fingerprint_key_file: gone\n",
+                "config.yaml:1:23: fingerprint_key_file /etc/m/gone: ",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.starts_with(message), "{error}");
+        }
+        assert!(Program::load(Path::new("/nowhere/config.yaml")).is_err());
+    }
+
+    #[test]
+    fn key_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = |bytes: &[u8]| {
+            std::fs::write(dir.path().join("key"), bytes).unwrap();
+            let read = Program::read("fingerprint_key_file: key", "c", dir.path());
+            read.map(|p| p.fingerprint_key).map_err(|e| e.to_string())
+        };
+        assert_eq!(load(&[7; 32]), Ok(Some(FingerprintKey([7; 32]))));
+        assert_eq!(
+            load(format!("{}\n", "0A".repeat(32)).as_bytes()),
+            Ok(Some(FingerprintKey([10; 32])))
+        );
+        let error = load(b"a secret phrase").unwrap_err();
+        assert!(
+            error.contains("32 bytes or 64 hex digits") && !error.contains("phrase"),
+            "{error}"
+        );
+        assert!(load(&[b'a'; 2000]).is_err());
+    }
+
+    #[test]
+    fn docs_are_those_of_the_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CONFIG.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, reference()).unwrap();
+        }
+        let docs = std::fs::read_to_string(path).unwrap();
+        assert_eq!(
+            docs,
+            reference(),
+            "run the tests with UPDATE_DOCS=1 to write docs/CONFIG.md anew"
+        );
+        // What is documented is also read.
+        for key in KEYS {
+            let text = match key.section {
+                "" => format!("{}: [[]]", key.name),
+                section => format!("{section}: {{{}: [[]]}}", key.name),
+            };
+            let error = read(&text).unwrap_err();
+            assert!(!error.contains("unknown key"), "{error}");
+        }
+    }
 }

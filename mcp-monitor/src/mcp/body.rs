@@ -23,7 +23,11 @@ impl Collected {
         }
         self.first.get_or_insert(packet);
         if self.len().saturating_add(data.len()) > cap {
-            *self = Self { first: self.first, overflowed: true, ..Self::default() };
+            *self = Self {
+                first: self.first,
+                overflowed: true,
+                ..Self::default()
+            };
             return;
         }
         if self.one.is_empty() && self.joined.is_empty() {
@@ -49,7 +53,11 @@ impl Collected {
 
     /// The whole body.
     pub fn take(&mut self) -> Bytes {
-        if self.joined.is_empty() { std::mem::take(&mut self.one) } else { self.joined.split().freeze() }
+        if self.joined.is_empty() {
+            std::mem::take(&mut self.one)
+        } else {
+            self.joined.split().freeze()
+        }
     }
 }
 

@@ -12,26 +12,11 @@ use std::{
 use super::{Revision, TransportKind};
 use crate::{
     proto::http::{RequestHead, ResponseHead},
-    types::{At, PacketId, Timestamp},
+    types::{At, PacketId, Process, Timestamp},
 };
 
 /// Index of an endpoint in the pins file.
 pub type EndpointIndex = usize;
-
-/// A process on this machine, live only.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Process {
-    /// Process id in the host's namespace.
-    pub pid: u32,
-    /// Thread name at the time of the system call.
-    pub comm: Box<str>,
-    /// Executable, if it could still be read.
-    pub exe: Option<Box<str>>,
-    /// Container id found in the cgroup path.
-    pub container_id: Option<Box<str>>,
-    /// cgroup v2 path.
-    pub cgroup: Option<Box<str>>,
-}
 
 /// What is known of a connection beyond its own packets.
 #[derive(Clone, Debug, Default)]

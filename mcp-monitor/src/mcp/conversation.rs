@@ -41,7 +41,12 @@ pub struct ConversationLimits {
 
 impl Default for ConversationLimits {
     fn default() -> Self {
-        Self { message: 16 << 20, document: 256 << 10, exchanges: 1024, coding: coding::Limits::default() }
+        Self {
+            message: 16 << 20,
+            document: 256 << 10,
+            exchanges: 1024,
+            coding: coding::Limits::default(),
+        }
     }
 }
 
@@ -77,9 +82,18 @@ enum Sink {
     /// Not looked at.
     Ignore,
     /// Collected whole.
-    Whole { decoder: Option<coding::Decoder>, collected: Collected, media_type: Box<str> },
+    Whole {
+        decoder: Option<coding::Decoder>,
+        collected: Collected,
+        media_type: Box<str>,
+    },
     /// Decoded as it comes.
-    Events { decoder: Option<coding::Decoder>, sse: sse::Decoder, first: Option<PacketId>, endpoints: u32 },
+    Events {
+        decoder: Option<coding::Decoder>,
+        sse: sse::Decoder,
+        first: Option<PacketId>,
+        endpoints: u32,
+    },
 }
 
 #[derive(Debug)]
@@ -109,7 +123,11 @@ pub type Output = Vec<(At, FlowEventKind)>;
 impl Conversation {
     /// For a new connection.
     pub fn new(limits: ConversationLimits) -> Self {
-        Self { limits, exchanges: BTreeMap::new(), mcp: false }
+        Self {
+            limits,
+            exchanges: BTreeMap::new(),
+            mcp: false,
+        }
     }
 
     /// MCP was proven on this connection.
@@ -133,10 +151,17 @@ impl Conversation {
                 counters.http_responses = counters.http_responses.saturating_add(1);
                 self.response(exchange, head, counters, out);
             }
-            HttpEvent::Body { exchange, direction, data, at } => {
+            HttpEvent::Body {
+                exchange,
+                direction,
+                data,
+                at,
+            } => {
                 self.body(exchange, direction, data, at, counters, out);
             }
-            HttpEvent::BodyGap { exchange, direction, .. } => {
+            HttpEvent::BodyGap {
+                exchange, direction, ..
+            } => {
                 if let Some(sink) = self.sink(exchange, direction) {
                     match sink {
                         Sink::Events { decoder, sse, .. } if decoder.is_none() => sse.gap(),
@@ -144,7 +169,12 @@ impl Conversation {
                     }
                 }
             }
-            HttpEvent::End { exchange, direction, complete, at } => {
+            HttpEvent::End {
+                exchange,
+                direction,
+                complete,
+                at,
+            } => {
                 self.end(exchange, direction, complete, at, counters, out);
             }
             HttpEvent::Anomaly { anomaly, at } => out.push((at, FlowEventKind::Anomaly(anomaly))),
@@ -163,19 +193,32 @@ impl Conversation {
         out: &mut Output,
     ) {
         if memchr::memmem::find(data, b"\"jsonrpc\"").is_some() {
-            self.json(exchange, direction, data, Carrier::Websocket, at.packet, at, counters, out);
+            self.json(
+                exchange,
+                direction,
+                data,
+                Carrier::Websocket,
+                at.packet,
+                at,
+                counters,
+                out,
+            );
         }
     }
 
     fn request(&mut self, id: ExchangeId, head: Arc<RequestHead>, out: &mut Output) {
         let h = &head.headers;
-        let marked = ["mcp-session-id", "mcp-protocol-version", "mcp-method"].iter().any(|n| h.get(n).is_some());
+        let marked = ["mcp-session-id", "mcp-protocol-version", "mcp-method"]
+            .iter()
+            .any(|n| h.get(n).is_some());
         let accept = h.get_str("accept").unwrap_or_default();
         let streamable = accept.contains("text/event-stream") && accept.contains("application/json");
         let media_type = h.media_type();
         let form = media_type.as_deref() == Some(FORM);
         let posts_json = head.method == "POST"
-            && media_type.as_deref().is_none_or(|media| is_json(media) || media == "text/plain");
+            && media_type
+                .as_deref()
+                .is_none_or(|media| is_json(media) || media == "text/plain");
         let mark = if marked {
             Mark::Yes
         } else if posts_json || self.mcp || accept.contains("text/event-stream") {
@@ -191,16 +234,26 @@ impl Conversation {
         if self.exchanges.len() >= self.limits.exchanges {
             self.exchanges.pop_first();
         }
-        self.exchanges.insert(id, Exchange {
-            request: Some(head.clone()),
-            mark,
-            streamable,
-            request_body,
-            response_body: Sink::Ignore,
-            request_ended: false,
-            response_ended: false,
-        });
-        out.push((head.at, FlowEventKind::Request { exchange: id, head, mcp: marked || self.mcp }));
+        self.exchanges.insert(
+            id,
+            Exchange {
+                request: Some(head.clone()),
+                mark,
+                streamable,
+                request_body,
+                response_body: Sink::Ignore,
+                request_ended: false,
+                response_ended: false,
+            },
+        );
+        out.push((
+            head.at,
+            FlowEventKind::Request {
+                exchange: id,
+                head,
+                mcp: marked || self.mcp,
+            },
+        ));
     }
 
     fn response(
@@ -253,7 +306,14 @@ impl Conversation {
         if let Some(exchange) = self.exchanges.get_mut(&id) {
             exchange.response_body = sink;
         }
-        out.push((at, FlowEventKind::Response { exchange: id, request, head }));
+        out.push((
+            at,
+            FlowEventKind::Response {
+                exchange: id,
+                request,
+                head,
+            },
+        ));
     }
 
     fn whole(&self, headers: &Headers, media_type: Option<String>, at: At, out: &mut Output) -> Sink {
@@ -296,28 +356,39 @@ impl Conversation {
         out: &mut Output,
     ) {
         let cap = self.limits.message;
-        let Some(sink) = self.sink(id, direction) else { return };
+        let Some(sink) = self.sink(id, direction) else {
+            return;
+        };
         match sink {
             Sink::Ignore => {}
-            Sink::Whole { decoder, collected, .. } => {
+            Sink::Whole {
+                decoder, collected, ..
+            } => {
                 let mut anomaly = None;
                 match decoder {
                     None => collected.push(data, at.packet, cap),
                     Some(decoder) => {
                         let mut plain = Vec::new();
                         anomaly = decoder.push(&data, &mut plain);
-                        plain.into_iter().for_each(|chunk| collected.push(chunk, at.packet, cap));
+                        plain
+                            .into_iter()
+                            .for_each(|chunk| collected.push(chunk, at.packet, cap));
                     }
                 }
                 if collected.overflowed {
-                    anomaly = Some(Anomaly::new(AnomalyKind::BodyLimit, format!("body above {cap} bytes")));
+                    anomaly = Some(Anomaly::new(
+                        AnomalyKind::BodyLimit,
+                        format!("body above {cap} bytes"),
+                    ));
                 }
                 if let Some(anomaly) = anomaly {
                     *sink = Sink::Ignore;
                     out.push((at, FlowEventKind::Anomaly(anomaly)));
                 }
             }
-            Sink::Events { decoder, sse, first, .. } => {
+            Sink::Events {
+                decoder, sse, first, ..
+            } => {
                 let began = *first.get_or_insert(at.packet);
                 let mut plain = Vec::new();
                 let failed = match decoder {
@@ -369,7 +440,14 @@ impl Conversation {
                 if exchange.mark > Mark::No && looks_like_uri(&event.data) {
                     exchange.mark = Mark::Yes;
                     self.mcp = true;
-                    out.push((at, FlowEventKind::SseEndpoint { exchange: id, event, ordinal }));
+                    out.push((
+                        at,
+                        FlowEventKind::SseEndpoint {
+                            exchange: id,
+                            event,
+                            ordinal,
+                        },
+                    ));
                 }
             }
             return;
@@ -425,19 +503,29 @@ impl Conversation {
     }
 
     /// Whether these JSON-RPC messages are MCP.
-    fn proves_mcp(&self, id: ExchangeId, direction: Direction, carrier: Carrier, messages: &[Envelope]) -> bool {
+    fn proves_mcp(
+        &self,
+        id: ExchangeId,
+        direction: Direction,
+        carrier: Carrier,
+        messages: &[Envelope],
+    ) -> bool {
         let exchange = self.exchanges.get(&id);
         let mark = exchange.map_or(Mark::Maybe, |e| e.mark);
         if self.mcp || mark == Mark::Yes {
             return true;
         }
-        let named = messages.iter().any(|m| m.method.as_deref().is_some_and(methods::is_mcp));
+        let named = messages
+            .iter()
+            .any(|m| m.method.as_deref().is_some_and(methods::is_mcp));
         let request = exchange.and_then(|e| e.request.as_deref());
         match direction {
             // A response sent in a request body: only MCP clients answer servers that way.
             Direction::ToServer => {
                 named
-                    || messages.iter().any(|m| matches!(m.kind, MessageKind::Response | MessageKind::Error))
+                    || messages
+                        .iter()
+                        .any(|m| matches!(m.kind, MessageKind::Response | MessageKind::Error))
                     || exchange.is_some_and(|e| e.streamable)
                     || request.and_then(RequestHead::query).is_some_and(names_session)
             }
@@ -462,17 +550,28 @@ impl Conversation {
         counters: &mut ConversationCounters,
         out: &mut Output,
     ) {
-        let Some(sink) = self.sink(id, direction) else { return };
-        if let Sink::Whole { decoder, mut collected, media_type } = std::mem::replace(sink, Sink::Ignore) {
+        let Some(sink) = self.sink(id, direction) else {
+            return;
+        };
+        if let Sink::Whole {
+            decoder,
+            mut collected,
+            media_type,
+        } = std::mem::replace(sink, Sink::Ignore)
+        {
             let anomaly = decoder.filter(|_| complete).and_then(|mut d| d.finish());
             let first = collected.first.unwrap_or(at.packet);
             let body = collected.take();
             if !body.is_empty() {
-                self.whole_body(id, direction, &body, media_type, first, complete, at, counters, out);
+                self.whole_body(
+                    id, direction, &body, media_type, first, complete, at, counters, out,
+                );
             }
             out.extend(anomaly.map(|a| (at, FlowEventKind::Anomaly(a))));
         }
-        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
+        let Some(exchange) = self.exchanges.get_mut(&id) else {
+            return;
+        };
         match direction {
             Direction::ToServer => exchange.request_ended = true,
             Direction::ToClient => exchange.response_ended = true,
@@ -497,7 +596,8 @@ impl Conversation {
         out: &mut Output,
     ) {
         // A form that begins like JSON is JSON with the wrong label.
-        let json_like = media_type.as_ref() != FORM || matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
+        let json_like =
+            media_type.as_ref() != FORM || matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
         let jsonrpc = json_like && memchr::memmem::find(body, b"jsonrpc").is_some();
         // A body without the word cannot be JSON-RPC (unless escaped: then it is not worth a guess).
         let verdict = if jsonrpc {
@@ -522,9 +622,18 @@ impl Conversation {
                 exchange.mark = Mark::No;
             }
         }
-        let auth = self.exchanges.get(&id).and_then(|e| e.request.as_deref()).is_some_and(is_auth);
+        let auth = self
+            .exchanges
+            .get(&id)
+            .and_then(|e| e.request.as_deref())
+            .is_some_and(is_auth);
         if complete && body.len() <= self.limits.document && (auth || !json_like) {
-            let document = Document { exchange: id, direction, media_type, body: body.clone() };
+            let document = Document {
+                exchange: id,
+                direction,
+                media_type,
+                body: body.clone(),
+            };
             out.push((at, FlowEventKind::Document(Box::new(document))));
         }
     }
@@ -576,14 +685,25 @@ fn is_json(media_type: &str) -> bool {
 /// Paths of OAuth and its metadata, on whatever host.
 fn is_auth(head: &RequestHead) -> bool {
     let path = head.path();
-    [&b"/.well-known/"[..], b"oauth", b"/token", b"/authorize", b"/register", b"/revoke", b"/introspect"]
-        .iter()
-        .any(|part| memchr::memmem::find(path, part).is_some())
+    [
+        &b"/.well-known/"[..],
+        b"oauth",
+        b"/token",
+        b"/authorize",
+        b"/register",
+        b"/revoke",
+        b"/introspect",
+    ]
+    .iter()
+    .any(|part| memchr::memmem::find(path, part).is_some())
 }
 
 /// An error to a request without a body: Streamable HTTP servers say it in JSON-RPC. Such bodies are small.
 fn refuses(request: Option<&RequestHead>, head: &ResponseHead) -> bool {
-    let length = head.headers.get_str("content-length").and_then(|v| v.parse().ok());
+    let length = head
+        .headers
+        .get_str("content-length")
+        .and_then(|v| v.parse().ok());
     head.status >= 400
         && request.is_some_and(|r| r.method == "GET" || r.method == "DELETE")
         && length.is_some_and(|n: usize| n <= MAX_REFUSAL)
@@ -591,7 +711,8 @@ fn refuses(request: Option<&RequestHead>, head: &ResponseHead) -> bool {
 
 fn names_session(query: &[u8]) -> bool {
     let query = query.to_ascii_lowercase();
-    memchr::memmem::find(&query, b"sessionid=").is_some() || memchr::memmem::find(&query, b"session_id=").is_some()
+    memchr::memmem::find(&query, b"sessionid=").is_some()
+        || memchr::memmem::find(&query, b"session_id=").is_some()
 }
 
 fn looks_like_uri(data: &[u8]) -> bool {
@@ -599,8 +720,12 @@ fn looks_like_uri(data: &[u8]) -> bool {
 }
 
 fn has_result_mark(envelope: &Envelope) -> bool {
-    let Some(result) = envelope.result.clone().and_then(|r| envelope.body.get(r)) else { return false };
+    let Some(result) = envelope.result.clone().and_then(|r| envelope.body.get(r)) else {
+        return false;
+    };
     let mut marked = false;
-    let _ = json::members(result, |key, _| marked |= methods::RESULT_MARKS.contains(&key.as_ref()));
+    let _ = json::members(result, |key, _| {
+        marked |= methods::RESULT_MARKS.contains(&key.as_ref())
+    });
     marked
 }

@@ -9,7 +9,7 @@ use lru::LruCache;
 
 use super::{
     Carrier, FlowEvent, FlowEventKind, Message, MessageKind, TransportKind,
-    context::{Answered, ClientKey, Connection, Process, Scheme, ServerKey, Session, Target},
+    context::{Answered, ClientKey, Connection, Scheme, ServerKey, Session, Target},
     names::Names,
     sessions::{SessionHandle, SessionLimits, Sessions},
     target::{EndpointMatch, split_authority, target},
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     flow::{FlowId, FlowRef},
     proto::http::{ExchangeId, RequestHead, ResponseHead},
-    types::{Direction, Plaintext},
+    types::{Direction, Plaintext, Process},
 };
 
 /// Caps of the tracker's tables.

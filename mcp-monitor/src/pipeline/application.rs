@@ -106,12 +106,22 @@ impl Application {
             Transport::Tcp => State::Probing(Box::new(Detector::new(flow.from_start))),
             Transport::Udp => State::Ignored,
         };
-        Self { limits, state, from_start: flow.from_start, depth: 0 }
+        Self {
+            limits,
+            state,
+            from_start: flow.from_start,
+            depth: 0,
+        }
     }
 
     /// For what begins inside a tunnel.
     pub(super) fn tunnelled(limits: ApplicationLimits, depth: u8) -> Self {
-        Self { limits, state: State::Probing(Box::new(Detector::new(true))), from_start: true, depth }
+        Self {
+            limits,
+            state: State::Probing(Box::new(Detector::new(true))),
+            from_start: true,
+            depth,
+        }
     }
 
     /// How the plaintext of this flow is seen.
@@ -149,7 +159,11 @@ impl Application {
             State::Tls(tls) => tls.data(direction, at, data, counters, out),
             State::Dns(streams) => {
                 let [to_server, to_client] = streams.as_mut();
-                let stream = if direction == Direction::ToServer { to_server } else { to_client };
+                let stream = if direction == Direction::ToServer {
+                    to_server
+                } else {
+                    to_client
+                };
                 let mut messages = Vec::new();
                 stream.push(data, &mut messages);
                 for payload in messages {
@@ -162,7 +176,11 @@ impl Application {
                     let held = detector.take_held();
                     self.state = self.start(found.protocol);
                     for piece in held {
-                        let direction = if found.swapped { piece.direction.reversed() } else { piece.direction };
+                        let direction = if found.swapped {
+                            piece.direction.reversed()
+                        } else {
+                            piece.direction
+                        };
                         self.data(direction, piece.at, piece.data, counters, out);
                     }
                     if found.swapped {
@@ -197,7 +215,11 @@ impl Application {
             State::Tls(tls) => tls.stream.gap(direction, bytes),
             State::Dns(streams) => {
                 let [to_server, to_client] = streams.as_mut();
-                let stream = if direction == Direction::ToServer { to_server } else { to_client };
+                let stream = if direction == Direction::ToServer {
+                    to_server
+                } else {
+                    to_client
+                };
                 stream.gap();
             }
             State::Probing(detector) => {
@@ -209,7 +231,13 @@ impl Application {
     }
 
     /// Live: bytes were left out on purpose while the flow was not of interest. A request begins here.
-    pub fn restart(&mut self, direction: Direction, at: At, counters: &mut ApplicationCounters, out: &mut Output) {
+    pub fn restart(
+        &mut self,
+        direction: Direction,
+        at: At,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
         // The answer's direction restarts right after; by then the connection waits for it already.
         if direction == Direction::ToServer
             && let State::Http(http) = &mut self.state
@@ -219,7 +247,13 @@ impl Application {
     }
 
     /// One direction ended in order.
-    pub fn fin(&mut self, direction: Direction, at: At, counters: &mut ApplicationCounters, out: &mut Output) {
+    pub fn fin(
+        &mut self,
+        direction: Direction,
+        at: At,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
         if let State::Http(http) = &mut self.state {
             http.fin(direction, at, counters, out);
         }
@@ -233,7 +267,13 @@ impl Application {
     }
 
     /// A UDP datagram.
-    pub fn datagram(&self, at: At, datagram: &UdpDatagram, counters: &mut ApplicationCounters, out: &mut Output) {
+    pub fn datagram(
+        &self,
+        at: At,
+        datagram: &UdpDatagram,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
         if datagram.src.port() == DNS_PORT || datagram.dst.port() == DNS_PORT {
             dns_message(at, datagram.payload.clone(), counters, out);
         }
@@ -258,7 +298,14 @@ fn dns_message(at: At, payload: Bytes, counters: &mut ApplicationCounters, out: 
         bump(&mut counters.dns_queries);
         Direction::ToServer
     };
-    out.push((at, FlowEventKind::Dns { direction, message: Box::new(message), payload }));
+    out.push((
+        at,
+        FlowEventKind::Dns {
+            direction,
+            message: Box::new(message),
+            payload,
+        },
+    ));
 }
 
 impl Tls {
@@ -273,7 +320,14 @@ impl Tls {
         }
     }
 
-    fn data(&mut self, direction: Direction, at: At, data: Bytes, counters: &mut ApplicationCounters, out: &mut Output) {
+    fn data(
+        &mut self,
+        direction: Direction,
+        at: At,
+        data: Bytes,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
         if !self.opaque {
             self.stream.data(direction, at, data, &mut self.events);
             self.flush(counters, out);
@@ -292,13 +346,30 @@ impl Tls {
                     if !hello.retry {
                         counters.server_hellos = counters.server_hellos.saturating_add(1);
                     }
-                    out.push((at, FlowEventKind::ServerHello { hello, client: self.hello.clone() }));
+                    out.push((
+                        at,
+                        FlowEventKind::ServerHello {
+                            hello,
+                            client: self.hello.clone(),
+                        },
+                    ));
                 }
                 TlsEvent::Certificates { direction, chain, at } => {
                     out.push((at, FlowEventKind::Certificates { direction, chain }));
                 }
-                TlsEvent::Alert { direction, description, at, .. } => {
-                    out.push((at, FlowEventKind::TlsAlert { direction, description }));
+                TlsEvent::Alert {
+                    direction,
+                    description,
+                    at,
+                    ..
+                } => {
+                    out.push((
+                        at,
+                        FlowEventKind::TlsAlert {
+                            direction,
+                            description,
+                        },
+                    ));
                 }
                 TlsEvent::Encrypted { direction, at } => {
                     match direction {

@@ -16,11 +16,11 @@ use crate::{
     flow::FlowRef,
     mcp::{
         FlowEvent, FlowEventKind,
-        context::{Connection, Process},
+        context::Connection,
         tracker::{Step, Tracker, TrackerLimits},
     },
     source::verdict::{HostDrift, PinnedHost, Verdicts},
-    types::{AnomalyKind, At, Direction, Severity, Timestamp, Transport},
+    types::{AnomalyKind, At, Direction, Process, Severity, Timestamp, Transport},
 };
 
 /// Which records are wanted.
@@ -68,7 +68,13 @@ const DRIFTING_SECS: u64 = 2;
 
 impl Correlator {
     /// `replay` runs the kernel program's verdicts here; live they come from the kernel.
-    pub fn new(pins: Arc<Pins>, limits: TrackerLimits, alerts: AlerterOptions, wanted: Wanted, replay: bool) -> Self {
+    pub fn new(
+        pins: Arc<Pins>,
+        limits: TrackerLimits,
+        alerts: AlerterOptions,
+        wanted: Wanted,
+        replay: bool,
+    ) -> Self {
         let (hosts, host_endpoints) = kernel_hosts(&pins);
         Self {
             tracker: Tracker::new(limits, pins.clone()),
@@ -87,6 +93,11 @@ impl Correlator {
             now: Timestamp::default(),
             records: Vec::new(),
         }
+    }
+
+    /// The key of fingerprints from here on.
+    pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
+        self.detector.set_fingerprint_key(key);
     }
 
     /// Changes the pins from here on.
@@ -129,7 +140,12 @@ impl Correlator {
     /// An anomaly of a packet that belongs to no flow.
     pub fn packet_anomaly(&mut self, at: At, anomaly: &crate::types::Anomaly) {
         self.count_anomaly(anomaly.kind);
-        self.show(Seen { at, flow: None, connection: None, kind: SeenKind::Anomaly(anomaly) });
+        self.show(Seen {
+            at,
+            flow: None,
+            connection: None,
+            kind: SeenKind::Anomaly(anomaly),
+        });
     }
 
     /// A local socket belongs to this process (live).
@@ -158,7 +174,12 @@ impl Correlator {
         self.verdicts_of(event);
         let connection = self.tracker.connection(event.flow.info.id);
         if let Some(kind) = view(event, &step, &self.tracker) {
-            let seen = Seen { at: event.at, flow: Some(&event.flow), connection: Some(connection), kind };
+            let seen = Seen {
+                at: event.at,
+                flow: Some(&event.flow),
+                connection: Some(connection),
+                kind,
+            };
             self.detector.see(&seen, &mut self.findings);
             if self.wanted.observations {
                 self.observer.see(&seen, &mut self.records);
@@ -193,7 +214,12 @@ impl Correlator {
         let passed = at.time.0.checked_div(SECOND) > self.now.0.checked_div(SECOND);
         self.now = self.now.max(at.time);
         if passed {
-            self.show(Seen { at, flow: None, connection: None, kind: SeenKind::Tick });
+            self.show(Seen {
+                at,
+                flow: None,
+                connection: None,
+                kind: SeenKind::Tick,
+            });
             self.alerter.advance(self.now);
             self.release_drifting(at.time);
         }
@@ -214,7 +240,12 @@ impl Correlator {
 
     fn show_drift(&mut self, at: At, flow: &FlowRef, drift: &Drift) {
         let connection = self.tracker.connection(flow.info.id);
-        let seen = Seen { at, flow: Some(flow), connection: Some(connection), kind: SeenKind::Drift(drift) };
+        let seen = Seen {
+            at,
+            flow: Some(flow),
+            connection: Some(connection),
+            kind: SeenKind::Drift(drift),
+        };
         self.detector.see(&seen, &mut self.findings);
         for finding in self.findings.drain(..) {
             self.alerter.take(finding, &seen);
@@ -222,9 +253,16 @@ impl Correlator {
     }
 
     fn flowless_drift(&mut self, at: At, drift: &Drift, cookie: u64) {
-        let connection =
-            Connection { process: self.tracker.process(cookie).cloned(), ..Connection::default() };
-        self.show(Seen { at, flow: None, connection: Some(&connection), kind: SeenKind::Drift(drift) });
+        let connection = Connection {
+            process: self.tracker.process(cookie).cloned(),
+            ..Connection::default()
+        };
+        self.show(Seen {
+            at,
+            flow: None,
+            connection: Some(&connection),
+            kind: SeenKind::Drift(drift),
+        });
     }
 
     fn release_drifting(&mut self, now: Timestamp) {
@@ -266,10 +304,16 @@ impl Correlator {
         {
             self.show_drift(at, &event.flow, &drift);
         }
-        let Some(verdicts) = &mut self.verdicts else { return };
+        let Some(verdicts) = &mut self.verdicts else {
+            return;
+        };
         let mut drifts = Vec::new();
         match &event.kind {
-            FlowEventKind::Dns { direction: Direction::ToClient, payload, .. } => {
+            FlowEventKind::Dns {
+                direction: Direction::ToClient,
+                payload,
+                ..
+            } => {
                 verdicts.dns_answer(payload, &mut drifts);
             }
             FlowEventKind::Open if info.from_start || info.transport == Transport::Udp => {
@@ -291,19 +335,34 @@ impl Correlator {
 
     fn record(&mut self, event: &FlowEvent, step: &Step) {
         match (&event.kind, step) {
-            (FlowEventKind::Message(message), Step::Message { target, session, answers, .. })
-                if self.wanted.messages =>
-            {
+            (
+                FlowEventKind::Message(message),
+                Step::Message {
+                    target,
+                    session,
+                    answers,
+                    ..
+                },
+            ) if self.wanted.messages => {
                 let connection = self.tracker.connection(event.flow.info.id);
-                let Some(session) = self.tracker.session(*session) else { return };
+                let Some(session) = self.tracker.session(*session) else {
+                    return;
+                };
                 let record = MessageRecord::new(
-                    event, message, target, session, answers.as_ref(), connection, self.wanted.bodies,
+                    event,
+                    message,
+                    target,
+                    session,
+                    answers.as_ref(),
+                    connection,
+                    self.wanted.bodies,
                 );
                 self.records.push(Record::Message(Box::new(record)));
             }
             (FlowEventKind::Close(end), _) if self.wanted.flows => {
                 let connection = self.tracker.connection(event.flow.info.id);
-                self.records.push(Record::Flow(Box::new(FlowRecord::new(event, end, connection))));
+                self.records
+                    .push(Record::Flow(Box::new(FlowRecord::new(event, end, connection))));
             }
             _ => {}
         }
@@ -328,6 +387,14 @@ impl Correlator {
 pub fn kernel_hosts(pins: &Pins) -> (Vec<PinnedHost>, Vec<usize>) {
     pins.pinned_hosts()
         .into_iter()
-        .map(|host| (PinnedHost { pattern: host.pattern.into(), prefixes: host.prefixes }, host.endpoint))
+        .map(|host| {
+            (
+                PinnedHost {
+                    pattern: host.pattern.into(),
+                    prefixes: host.prefixes,
+                },
+                host.endpoint,
+            )
+        })
         .unzip()
 }

@@ -18,16 +18,22 @@ const MAX_DEPTH: u8 = 3;
 
 #[derive(Debug)]
 enum Parser {
-    One(http1::Connection),
-    Two(http2::Connection),
+    One(Box<http1::Connection>),
+    Two(Box<http2::Connection>),
 }
 
 /// What a connection became after 101, or a 2xx to CONNECT.
 #[derive(Debug)]
 enum Tunnel {
     /// h2c: stream 1 is the exchange that asked for it.
-    Http2 { connection: http2::Connection, asked_by: ExchangeId },
-    WebSocket { connection: websocket::Connection, exchange: ExchangeId },
+    Http2 {
+        connection: Box<http2::Connection>,
+        asked_by: ExchangeId,
+    },
+    WebSocket {
+        connection: Box<websocket::Connection>,
+        exchange: ExchangeId,
+    },
     /// CONNECT: anything may begin here.
     Any(Box<Application>),
     Unknown,
@@ -51,11 +57,15 @@ impl Http {
         } else {
             http1::Connection::new(limits.http1)
         };
-        Self::new(limits, Parser::One(connection), depth)
+        Self::new(limits, Parser::One(Box::new(connection)), depth)
     }
 
     pub(super) fn http2(limits: ApplicationLimits, depth: u8) -> Self {
-        Self::new(limits, Parser::Two(http2::Connection::new(limits.http2)), depth)
+        Self::new(
+            limits,
+            Parser::Two(Box::new(http2::Connection::new(limits.http2))),
+            depth,
+        )
     }
 
     fn new(limits: ApplicationLimits, parser: Parser, depth: u8) -> Self {
@@ -148,7 +158,7 @@ impl Http {
     pub(super) fn restart(&mut self, at: At, counters: &mut ApplicationCounters, out: &mut Output) {
         if let Parser::One(connection) = &mut self.parser {
             connection.abort(at, &mut self.events);
-            *connection = http1::Connection::new(self.limits.http1);
+            **connection = http1::Connection::new(self.limits.http1);
             self.flush(counters, out);
         }
     }
@@ -157,7 +167,11 @@ impl Http {
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
             match event {
-                HttpEvent::Upgraded { exchange, protocol, at } => self.upgrade(exchange, &protocol, at),
+                HttpEvent::Upgraded {
+                    exchange,
+                    protocol,
+                    at,
+                } => self.upgrade(exchange, &protocol, at),
                 HttpEvent::Tunnel { direction, data, at } => self.inside(direction, at, data, counters, out),
                 HttpEvent::TunnelGap { direction, bytes, at } => {
                     self.gap_inside(direction, at, bytes, counters, out);
@@ -172,12 +186,13 @@ impl Http {
         let depth = self.depth.saturating_add(1);
         self.tunnel = Some(match protocol {
             "h2c" => Tunnel::Http2 {
-                connection: http2::Connection::upgraded(self.limits.http2),
+                connection: Box::new(http2::Connection::upgraded(self.limits.http2)),
                 asked_by: exchange,
             },
-            "websocket" => {
-                Tunnel::WebSocket { connection: websocket::Connection::new(self.limits.websocket), exchange }
-            }
+            "websocket" => Tunnel::WebSocket {
+                connection: Box::new(websocket::Connection::new(self.limits.websocket)),
+                exchange,
+            },
             "connect" if depth <= MAX_DEPTH => {
                 Tunnel::Any(Box::new(Application::tunnelled(self.limits, depth)))
             }
@@ -207,9 +222,12 @@ impl Http {
                 connection.data(direction, at, data, &mut events);
                 for event in events {
                     match event {
-                        WsEvent::Message { direction, data, at, .. } => {
+                        WsEvent::Message {
+                            direction, data, at, ..
+                        } => {
                             let counters = &mut counters.conversation;
-                            self.conversation.websocket(*exchange, direction, &data, at, counters, out);
+                            self.conversation
+                                .websocket(*exchange, direction, &data, at, counters, out);
                         }
                         WsEvent::Anomaly { anomaly, at } => {
                             out.push((at, crate::mcp::FlowEventKind::Anomaly(anomaly)));
@@ -258,7 +276,11 @@ fn renumber(mut event: HttpEvent, asked_by: ExchangeId) -> HttpEvent {
         | HttpEvent::BodyGap { exchange, .. }
         | HttpEvent::End { exchange, .. }
         | HttpEvent::Upgraded { exchange, .. } => {
-            *exchange = if exchange.0 == 1 { asked_by } else { ExchangeId(exchange.0 | 1 << 32) };
+            *exchange = if exchange.0 == 1 {
+                asked_by
+            } else {
+                ExchangeId(exchange.0 | 1 << 32)
+            };
         }
         HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } | HttpEvent::Anomaly { .. } => {}
     }

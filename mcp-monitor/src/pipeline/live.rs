@@ -39,6 +39,8 @@ pub struct RunOptions {
     pub tracker: TrackerLimits,
     /// Dedup of alerts.
     pub alerts: AlerterOptions,
+    /// Key of fingerprints; a fixed one by default.
+    pub fingerprint_key: Option<[u8; 32]>,
 }
 
 /// Why a live run ended early.
@@ -75,13 +77,22 @@ pub async fn run<E>(
     let mut source = LiveSource::attach(&options.source, &hosts)?;
     ready(&source);
     let mut engine = Engine {
-        correlator: Correlator::new(options.pins, options.tracker, options.alerts, options.wanted, false),
+        correlator: Correlator::new(
+            options.pins,
+            options.tracker,
+            options.alerts,
+            options.wanted,
+            false,
+        ),
         shard: Shard::new(0, options.shard),
         events: Vec::new(),
         last: At::default(),
         packets: 0,
         bytes: 0,
     };
+    if let Some(key) = &options.fingerprint_key {
+        engine.correlator.set_fingerprint_key(key);
+    }
     let mut records = Vec::new();
     let mut ticks = tokio::time::interval(TICK);
     let mut drain_until = None;
@@ -116,7 +127,11 @@ pub async fn run<E>(
     summary.bytes = engine.bytes;
     summary.kernel = Some(source.counters()?);
     summary.seconds = started.elapsed().as_secs_f64();
-    Ok(Outcome { summary, worst: engine.correlator.worst(), error: None })
+    Ok(Outcome {
+        summary,
+        worst: engine.correlator.worst(),
+        error: None,
+    })
 }
 
 fn verdict(interest: Interest) -> Option<FlowVerdict> {
@@ -152,8 +167,25 @@ impl Engine {
                     self.count(datagram.wire_len);
                     self.packet(&Decoded::Udp(datagram));
                 }
-                LiveRecord::Drift { at, kind, host, address, port, cookie, .. } => {
-                    self.correlator.kernel_drift(at, &HostDrift { kind, host, address, port }, cookie);
+                LiveRecord::Drift {
+                    at,
+                    kind,
+                    host,
+                    address,
+                    port,
+                    cookie,
+                    ..
+                } => {
+                    self.correlator.kernel_drift(
+                        at,
+                        &HostDrift {
+                            kind,
+                            host,
+                            address,
+                            port,
+                        },
+                        cookie,
+                    );
                 }
                 LiveRecord::Process { cookie, process, .. } => self.correlator.process(cookie, process),
             }
@@ -175,7 +207,10 @@ impl Engine {
     fn tick(&mut self) {
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = Timestamp(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
-        let at = At { time: now.max(self.last.time), packet: self.last.packet };
+        let at = At {
+            time: now.max(self.last.time),
+            packet: self.last.packet,
+        };
         self.shard.tick(at, &mut self.events);
         for event in self.events.drain(..) {
             self.correlator.event(&event.event);

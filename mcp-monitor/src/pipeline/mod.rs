@@ -3,6 +3,7 @@
 pub mod application;
 pub mod correlator;
 mod http;
+mod limits;
 #[cfg(feature = "live")]
 pub mod live;
 mod observe;

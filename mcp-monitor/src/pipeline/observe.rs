@@ -25,15 +25,22 @@ pub(super) struct Observer {
 
 impl Default for Observer {
     fn default() -> Self {
-        Self { said: LruCache::new(NonZeroUsize::new(FACTS).unwrap_or(NonZeroUsize::MIN)) }
+        Self {
+            said: LruCache::new(NonZeroUsize::new(FACTS).unwrap_or(NonZeroUsize::MIN)),
+        }
     }
 }
 
 impl Observer {
     pub(super) fn see(&mut self, seen: &Seen<'_>, out: &mut Vec<Record>) {
         match &seen.kind {
-            SeenKind::Dns { direction: Direction::ToClient, message } if message.response => {
-                let Some(question) = message.questions.first() else { return };
+            SeenKind::Dns {
+                direction: Direction::ToClient,
+                message,
+            } if message.response => {
+                let Some(question) = message.questions.first() else {
+                    return;
+                };
                 let addresses: Vec<IpAddr> = message
                     .answers
                     .iter()
@@ -57,13 +64,25 @@ impl Observer {
                 let value = json!({"addresses": addresses, "cnames": cnames, "resolver": resolver});
                 self.say(seen.at, "dns-answer", question.name.to_string(), value, out);
             }
-            SeenKind::Certificates { direction: Direction::ToClient, chain } => {
+            SeenKind::Certificates {
+                direction: Direction::ToClient,
+                chain,
+            } => {
                 let Some(leaf) = chain.first() else { return };
-                let subject = seen.connection.and_then(|c| c.server_name()).unwrap_or_default().to_owned();
+                let subject = seen
+                    .connection
+                    .and_then(|c| c.server_name())
+                    .unwrap_or_default()
+                    .to_owned();
                 let value = json!({"sha256": hex(&Sha256::digest(leaf)), "chain": chain.len()});
                 self.say(seen.at, "certificate", subject, value, out);
             }
-            SeenKind::Request { head, target, mcp: true, .. } => {
+            SeenKind::Request {
+                head,
+                target,
+                mcp: true,
+                ..
+            } => {
                 let scheme = head
                     .headers
                     .get_str("authorization")
@@ -89,12 +108,16 @@ impl Observer {
                         self.say(seen.at, "server", subject, value, out);
                     }
                     "tools/list" => {
-                        let Some(tools) = json::path(result, &["tools"]) else { return };
+                        let Some(tools) = json::path(result, &["tools"]) else {
+                            return;
+                        };
                         let mut found = Vec::new();
                         let _ = json::elements(tools, |range| found.push(range));
                         for range in found {
                             let tool = tools.get(range).unwrap_or_default();
-                            let Some(name) = json::path_str(tool, &["name"]) else { continue };
+                            let Some(name) = json::path_str(tool, &["name"]) else {
+                                continue;
+                            };
                             let value = json!({"tool": name, "hash": canonical::tool_hash(tool)});
                             self.say(seen.at, "tool", subject.clone(), value, out);
                         }
@@ -106,8 +129,19 @@ impl Observer {
         }
     }
 
-    fn say(&mut self, at: At, kind: &'static str, subject: String, value: serde_json::Value, out: &mut Vec<Record>) {
-        if self.said.put((kind, subject.clone(), value.to_string()), ()).is_some() {
+    fn say(
+        &mut self,
+        at: At,
+        kind: &'static str,
+        subject: String,
+        value: serde_json::Value,
+        out: &mut Vec<Record>,
+    ) {
+        if self
+            .said
+            .put((kind, subject.clone(), value.to_string()), ())
+            .is_some()
+        {
             return;
         }
         out.push(Record::Observation(Box::new(Observation {

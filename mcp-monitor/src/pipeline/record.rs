@@ -80,7 +80,11 @@ impl MessageRecord {
         connection: &Connection,
         bodies: bool,
     ) -> Self {
-        let method = message.method.as_ref().or(answers.map(|a| &a.method)).map(|m| m.to_string());
+        let method = message
+            .method
+            .as_ref()
+            .or(answers.map(|a| &a.method))
+            .map(|m| m.to_string());
         let is_tool_call = method.as_deref() == Some("tools/call");
         let name = message.name.as_ref().or(answers.and_then(|a| a.name.as_ref()));
         Self {
@@ -102,7 +106,9 @@ impl MessageRecord {
             size: message.body.len(),
             sha256: canonical::canonical_sha256(&message.body).map(|d| hex(&d)),
             packets: [message.first.number, message.at.packet.number],
-            body: bodies.then(|| credentials::mask(&message.body)).and_then(|text| RawValue::from_string(text).ok()),
+            body: bodies
+                .then(|| credentials::mask(&message.body))
+                .and_then(|text| RawValue::from_string(text).ok()),
         }
     }
 
@@ -202,7 +208,9 @@ impl FlowRecord {
             self.duration_seconds,
             self.to_server.bytes,
             self.to_client.bytes,
-            self.to_server.lost_bytes.saturating_add(self.to_client.lost_bytes),
+            self.to_server
+                .lost_bytes
+                .saturating_add(self.to_client.lost_bytes),
             if self.mcp { " MCP" } else { "" }
         )
     }
@@ -229,8 +237,11 @@ impl Observation {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len().saturating_mul(2)), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    bytes.iter().fold(
+        String::with_capacity(bytes.len().saturating_mul(2)),
+        |mut out, byte| {
+            let _ = write!(out, "{byte:02x}");
+            out
+        },
+    )
 }

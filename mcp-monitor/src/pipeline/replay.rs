@@ -40,6 +40,8 @@ pub struct ReplayOptions {
     pub tracker: TrackerLimits,
     /// Dedup of alerts.
     pub alerts: AlerterOptions,
+    /// Key of fingerprints; a fixed one by default, so that replays agree.
+    pub fingerprint_key: Option<[u8; 32]>,
 }
 
 /// What a replay found.
@@ -67,10 +69,23 @@ pub fn replay<E>(
 ) -> Result<Outcome, E> {
     let started = Instant::now();
     let mut decoder = Decoder::new(options.decode);
-    let mut correlator =
-        Correlator::new(options.pins, options.tracker, options.alerts, options.wanted, true);
+    let mut correlator = Correlator::new(
+        options.pins,
+        options.tracker,
+        options.alerts,
+        options.wanted,
+        true,
+    );
+    if let Some(key) = &options.fingerprint_key {
+        correlator.set_fingerprint_key(key);
+    }
     let mut shards = Shards::new(|index| Shard::new(index, options.shard.clone()));
-    let mut reader = BatchReader { input: &mut input, decoder: &mut decoder, last: At::default(), error: None };
+    let mut reader = BatchReader {
+        input: &mut input,
+        decoder: &mut decoder,
+        last: At::default(),
+        error: None,
+    };
     let mut totals = Totals::default();
     std::thread::scope(|scope| {
         for _ in 0..options.threads.saturating_sub(1) {
@@ -85,7 +100,11 @@ pub fn replay<E>(
             more = reader.read(&mut batch, &mut totals);
             let next_anomalies = reader.decoder.take_anomalies();
             shards.collect(&mut events);
-            let end = if more { End::Tick(reader.last) } else { End::Finish(reader.last) };
+            let end = if more {
+                End::Tick(reader.last)
+            } else {
+                End::Finish(reader.last)
+            };
             shards.dispatch(&mut batch, end);
             // The previous batch goes through the cross-flow half while the shards work on this one.
             result = correlate(&mut correlator, &mut events, &mut anomalies, &mut emit);
@@ -110,10 +129,13 @@ pub fn replay<E>(
     let mut summary = Summary::collect(&decoder, shards.iter(), &correlator);
     summary.packets = totals.packets;
     summary.bytes = totals.bytes;
-    summary.capture_errors =
-        (input.truncated().count() as u64).saturating_add(u64::from(error.is_some()));
+    summary.capture_errors = (input.truncated().count() as u64).saturating_add(u64::from(error.is_some()));
     summary.seconds = started.elapsed().as_secs_f64();
-    Ok(Outcome { summary, worst: correlator.worst(), error })
+    Ok(Outcome {
+        summary,
+        worst: correlator.worst(),
+        error,
+    })
 }
 
 #[derive(Clone, Copy, Default)]
@@ -142,7 +164,10 @@ impl BatchReader<'_> {
                     return false;
                 }
             };
-            self.last = At { time: self.last.time.max(packet.time), packet: packet.id };
+            self.last = At {
+                time: self.last.time.max(packet.time),
+                packet: packet.id,
+            };
             totals.packets = totals.packets.saturating_add(1);
             totals.bytes = totals.bytes.saturating_add(u64::from(packet.wire_len));
             bytes = bytes.saturating_add(packet.data.len());

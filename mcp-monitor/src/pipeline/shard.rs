@@ -140,19 +140,28 @@ impl Applications {
             }
         }
         if !self.scratch.is_empty() {
-            let flow = FlowRef { plaintext: app.plaintext(), ..flow.clone() };
+            let flow = FlowRef {
+                plaintext: app.plaintext(),
+                ..flow.clone()
+            };
             let order = self.at.packet.order;
-            self.output.extend(
-                self.scratch
-                    .drain(..)
-                    .map(|(at, kind)| Event { order, event: FlowEvent { at, flow: flow.clone(), kind } }),
-            );
+            self.output.extend(self.scratch.drain(..).map(|(at, kind)| Event {
+                order,
+                event: FlowEvent {
+                    at,
+                    flow: flow.clone(),
+                    kind,
+                },
+            }));
         }
         result
     }
 
     fn emit(&mut self, flow: FlowRef, at: At, kind: FlowEventKind) {
-        self.output.push(Event { order: self.at.packet.order, event: FlowEvent { at, flow, kind } });
+        self.output.push(Event {
+            order: self.at.packet.order,
+            event: FlowEvent { at, flow, kind },
+        });
     }
 }
 
@@ -161,39 +170,75 @@ impl Handler for Applications {
 
     fn open(&mut self, flow: &Arc<FlowInfo>) -> Application {
         let app = Application::new(flow, self.limits);
-        let seen = FlowRef { info: flow.clone(), lost_bytes: 0, plaintext: app.plaintext() };
+        let seen = FlowRef {
+            info: flow.clone(),
+            lost_bytes: 0,
+            plaintext: app.plaintext(),
+        };
         self.emit(seen, flow.start, FlowEventKind::Open);
         app
     }
 
-    fn data(&mut self, flow: &FlowRef, app: &mut Application, direction: Direction, at: At, data: Bytes) -> Control {
-        self.with(flow, app, |app, counters, out| app.data(direction, at, data, counters, out))
+    fn data(
+        &mut self,
+        flow: &FlowRef,
+        app: &mut Application,
+        direction: Direction,
+        at: At,
+        data: Bytes,
+    ) -> Control {
+        self.with(flow, app, |app, counters, out| {
+            app.data(direction, at, data, counters, out)
+        })
     }
 
     fn gap(&mut self, flow: &FlowRef, app: &mut Application, direction: Direction, at: At, bytes: u64) {
-        self.with(flow, app, |app, counters, out| app.gap(direction, at, bytes, counters, out));
+        self.with(flow, app, |app, counters, out| {
+            app.gap(direction, at, bytes, counters, out)
+        });
     }
 
     fn restart(&mut self, flow: &FlowRef, app: &mut Application, direction: Direction, at: At) {
-        self.with(flow, app, |app, counters, out| app.restart(direction, at, counters, out));
+        self.with(flow, app, |app, counters, out| {
+            app.restart(direction, at, counters, out)
+        });
     }
 
     fn fin(&mut self, flow: &FlowRef, app: &mut Application, direction: Direction, at: At) {
-        self.with(flow, app, |app, counters, out| app.fin(direction, at, counters, out));
+        self.with(flow, app, |app, counters, out| {
+            app.fin(direction, at, counters, out)
+        });
     }
 
     fn anomaly(&mut self, flow: &FlowRef, app: &mut Application, at: At, anomaly: Anomaly) {
-        self.with(flow, app, |_, _, out| out.push((at, FlowEventKind::Anomaly(anomaly))));
+        self.with(flow, app, |_, _, out| {
+            out.push((at, FlowEventKind::Anomaly(anomaly)))
+        });
     }
 
-    fn datagram(&mut self, flow: &FlowRef, app: &mut Application, _: Direction, at: At, datagram: &UdpDatagram) {
-        self.with(flow, app, |app, counters, out| app.datagram(at, datagram, counters, out));
+    fn datagram(
+        &mut self,
+        flow: &FlowRef,
+        app: &mut Application,
+        _: Direction,
+        at: At,
+        datagram: &UdpDatagram,
+    ) {
+        self.with(flow, app, |app, counters, out| {
+            app.datagram(at, datagram, counters, out)
+        });
     }
 
     fn close(&mut self, flow: &FlowRef, mut app: Application, end: FlowEnd) {
-        let at = At { time: end.last, packet: self.at.packet };
+        let at = At {
+            time: end.last,
+            packet: self.at.packet,
+        };
         self.with(flow, &mut app, |app, counters, out| app.close(at, counters, out));
-        let flow = FlowRef { plaintext: app.plaintext(), ..flow.clone() };
+        let flow = FlowRef {
+            plaintext: app.plaintext(),
+            ..flow.clone()
+        };
         self.emit(flow, at, FlowEventKind::Close(end));
     }
 }

@@ -185,7 +185,11 @@ impl Summary {
         dropped("requests_forgotten", tracker.sessions().forgotten_requests());
         dropped("names_forgotten", tracker.names_forgotten());
         s.dropped = drop;
-        s.anomalies = correlator.anomalies().iter().map(|(kind, n)| (kind.slug(), *n)).collect();
+        s.anomalies = correlator
+            .anomalies()
+            .iter()
+            .map(|(kind, n)| (kind.slug(), *n))
+            .collect();
         s.alerts = correlator.alert_counts().clone();
         s
     }

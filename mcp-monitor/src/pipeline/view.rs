@@ -2,7 +2,11 @@
 
 use crate::{
     detect::SeenKind,
-    mcp::{FlowEvent, FlowEventKind, context::MessageContext, tracker::{Step, Tracker}},
+    mcp::{
+        FlowEvent, FlowEventKind,
+        context::MessageContext,
+        tracker::{Step, Tracker},
+    },
 };
 
 /// The view of `event`; `None` for events that concern the engine only.
@@ -10,31 +14,86 @@ pub(super) fn view<'a>(event: &'a FlowEvent, step: &'a Step, tracker: &'a Tracke
     Some(match (&event.kind, step) {
         (FlowEventKind::Open, _) => SeenKind::Open,
         (FlowEventKind::Close(end), _) => SeenKind::Close(end),
-        (FlowEventKind::Dns { direction, message, .. }, _) => SeenKind::Dns { direction: *direction, message },
+        (
+            FlowEventKind::Dns {
+                direction, message, ..
+            },
+            _,
+        ) => SeenKind::Dns {
+            direction: *direction,
+            message,
+        },
         (FlowEventKind::ClientHello(hello), _) => SeenKind::ClientHello(hello),
-        (FlowEventKind::ServerHello { hello, client }, _) => {
-            SeenKind::ServerHello { hello, client: client.as_deref() }
-        }
-        (FlowEventKind::Certificates { direction, chain }, _) => {
-            SeenKind::Certificates { direction: *direction, chain }
-        }
-        (FlowEventKind::TlsAlert { direction, description }, _) => {
-            SeenKind::TlsAlert { direction: *direction, description: *description }
-        }
+        (FlowEventKind::ServerHello { hello, client }, _) => SeenKind::ServerHello {
+            hello,
+            client: client.as_deref(),
+        },
+        (FlowEventKind::Certificates { direction, chain }, _) => SeenKind::Certificates {
+            direction: *direction,
+            chain,
+        },
+        (
+            FlowEventKind::TlsAlert {
+                direction,
+                description,
+            },
+            _,
+        ) => SeenKind::TlsAlert {
+            direction: *direction,
+            description: *description,
+        },
         (FlowEventKind::Opaque, _) => SeenKind::Opaque,
         (FlowEventKind::Request { exchange, head, .. }, Step::Http { target, mcp, .. }) => {
-            SeenKind::Request { exchange: *exchange, head, target, mcp: *mcp }
+            SeenKind::Request {
+                exchange: *exchange,
+                head,
+                target,
+                mcp: *mcp,
+            }
         }
-        (FlowEventKind::Response { exchange, head, .. }, Step::Http { request, target, mcp, .. }) => {
-            SeenKind::Response { exchange: *exchange, request: request.as_deref(), head, target, mcp: *mcp }
-        }
-        (FlowEventKind::Document(document), Step::Http { request, response, target, .. }) => {
-            SeenKind::Document { document, request: request.as_deref(), response: response.as_deref(), target }
-        }
+        (
+            FlowEventKind::Response { exchange, head, .. },
+            Step::Http {
+                request, target, mcp, ..
+            },
+        ) => SeenKind::Response {
+            exchange: *exchange,
+            request: request.as_deref(),
+            head,
+            target,
+            mcp: *mcp,
+        },
+        (
+            FlowEventKind::Document(document),
+            Step::Http {
+                request,
+                response,
+                target,
+                ..
+            },
+        ) => SeenKind::Document {
+            document,
+            request: request.as_deref(),
+            response: response.as_deref(),
+            target,
+        },
         (FlowEventKind::SseEndpoint { event, ordinal, .. }, Step::Http { target, .. }) => {
-            SeenKind::SseEndpoint { event, ordinal: *ordinal, target }
+            SeenKind::SseEndpoint {
+                event,
+                ordinal: *ordinal,
+                target,
+            }
         }
-        (FlowEventKind::Message(message), Step::Message { target, session, answers, request, response }) => {
+        (
+            FlowEventKind::Message(message),
+            Step::Message {
+                target,
+                session,
+                answers,
+                request,
+                response,
+            },
+        ) => {
             let context = MessageContext {
                 target,
                 session: tracker.session(*session)?,

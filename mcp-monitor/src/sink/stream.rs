@@ -32,7 +32,10 @@ pub struct RecordWriter<W: Write> {
 impl<W: Write> RecordWriter<W> {
     /// To `out`.
     pub fn new(out: W, format: Format) -> Self {
-        Self { out: BufWriter::with_capacity(64 << 10, out), format }
+        Self {
+            out: BufWriter::with_capacity(64 << 10, out),
+            format,
+        }
     }
 
     /// Writes one record: `record` as JSON, or `text`.

@@ -4,10 +4,12 @@
 
 mod anomaly;
 mod packet;
+mod process;
 mod severity;
 mod time;
 
 pub use anomaly::{Anomaly, AnomalyKind};
 pub use packet::{At, Direction, PacketId, Plaintext, Scope, Transport};
+pub use process::Process;
 pub use severity::Severity;
 pub use time::Timestamp;

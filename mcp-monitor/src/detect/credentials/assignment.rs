@@ -54,32 +54,34 @@ const STOCK: [&str; 22] = [
 
 /// A value assigned to a name.
 #[derive(Debug)]
-pub(super) struct Assigned {
+pub(super) struct Assigned<'a> {
     /// Where the value begins.
     pub(super) value: usize,
     quote: Option<u8>,
-    head: String,
-    word: String,
-    tail: String,
+    head: &'a [u8],
+    word: &'a [u8],
+    tail: &'a [u8],
 }
 
 fn is_name(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')
 }
 
-fn lower(text: Option<&[u8]>) -> String {
-    String::from_utf8_lossy(text.unwrap_or_default()).to_ascii_lowercase()
+/// `word`, in lower case, stands in `text` in any case.
+fn contains(text: &[u8], word: &str) -> bool {
+    text.windows(word.len())
+        .any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// Reads on from a word inside a name to the value, if there is an assignment.
-pub(super) fn after_name(text: &[u8], word: &Range<usize>) -> Option<Assigned> {
+pub(super) fn after_name<'a>(text: &'a [u8], word: &Range<usize>) -> Option<Assigned<'a>> {
     let mut at = word.end;
     let skip = |at: usize, most: usize, class: fn(u8) -> bool| -> usize {
         let rest = text.get(at..).unwrap_or_default();
         at.saturating_add(rest.iter().take(most).take_while(|b| class(**b)).count())
     };
     let tail_end = skip(at, TAIL, is_name);
-    let tail = text.get(at..tail_end);
+    let tail = text.get(at..tail_end)?;
     at = skip(tail_end, 6, |b| matches!(b, b'"' | b'\'' | b'`' | b'\\' | b']'));
     at = skip(at, 8, |b| matches!(b, b' ' | b'\t'));
     let equals = skip(at, 3, |b| matches!(b, b':' | b'=' | b'>'));
@@ -97,23 +99,23 @@ pub(super) fn after_name(text: &[u8], word: &Range<usize>) -> Option<Assigned> {
     Some(Assigned {
         value: at,
         quote,
-        head: lower(before.get(before.len().saturating_sub(head_len)..)),
-        word: lower(text.get(word.clone())),
-        tail: lower(tail),
+        head: before.get(before.len().saturating_sub(head_len)..)?,
+        word: text.get(word.clone())?,
+        tail,
     })
 }
 
-impl Assigned {
+impl Assigned<'_> {
     /// The name of a provider comes with a word for a secret.
     pub(super) fn name_says_secret(&self) -> bool {
-        let says = |part: &str| SECRET_WORDS.iter().any(|w| part.contains(w));
-        says(&self.head) || says(&self.word) || says(&self.tail)
+        let says = |part: &[u8]| SECRET_WORDS.iter().any(|w| contains(part, w));
+        says(self.head) || says(self.word) || says(self.tail)
     }
 
     /// The name has a word for a secret and means something else.
     pub(super) fn name_denies(&self) -> bool {
-        HARMLESS_HEADS.iter().any(|w| self.head.contains(w))
-            || HARMLESS_TAILS.iter().any(|w| self.tail.contains(w))
+        HARMLESS_HEADS.iter().any(|w| contains(self.head, w))
+            || HARMLESS_TAILS.iter().any(|w| contains(self.tail, w))
     }
 
     /// End of a password: the closing quote, or the first byte that no bare word has.

@@ -311,6 +311,35 @@ impl Format {
         runs.max().unwrap_or(64)
     }
 
+    /// Whether `b` can stand before an anchor: for the start of a secret, the end of anything but
+    /// a word, or of an escape.
+    pub(super) fn can_precede(&self, b: u8) -> bool {
+        match self.place {
+            Place::Start => match b {
+                b'n' | b't' | b'r' | b'f' | b'b' => true,
+                // Characters beyond ASCII end with one of these.
+                0x80.. => b < 0xc0,
+                _ => b.is_ascii_hexdigit() || !Class::Word.contains(b),
+            },
+            Place::Inside(class, ..) => class.contains(b),
+            _ => true,
+        }
+    }
+
+    /// Whether `b` can stand after an anchor: the first byte of the shape, or the rest of a name.
+    pub(super) fn can_follow(&self, b: u8) -> bool {
+        let next = if let Place::Name = self.place {
+            None
+        } else {
+            self.shape.first()
+        };
+        match next {
+            Some(Part::Run { class, min, .. }) => *min == 0 || class.contains(b),
+            Some(Part::Text(text)) => text.as_bytes().first() == Some(&b),
+            Some(Part::OneOf(_) | Part::Padding) | None => true,
+        }
+    }
+
     /// Bytes that the shape can take.
     pub(super) fn length(&self) -> RangeInclusive<usize> {
         let (mut low, mut high) = (0usize, 0usize);

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use super::{
     Hit,
-    filter::{self, Filter},
+    filter::{Around, Filter},
     format::Format,
     formats, matcher,
 };
@@ -30,22 +30,29 @@ impl Anchor {
     }
 }
 
+/// The first three bytes of an anchor, without case.
+fn key(text: &[u8], at: usize) -> Option<[u8; 3]> {
+    text.get(at..)?
+        .first_chunk::<3>()
+        .map(|key| key.map(|b| b | 0x20))
+}
+
 /// The prefilter and, per first three bytes of an anchor, the formats to try.
 #[derive(Debug)]
 pub(super) struct Scanner {
     filter: Filter,
-    anchors: HashMap<u32, Vec<Anchor>>,
+    anchors: HashMap<[u8; 3], Vec<Anchor>>,
 }
 
 static SCANNER: LazyLock<Scanner> = LazyLock::new(|| Scanner::new(formats::all()));
 
 impl Scanner {
     fn new(formats: impl Iterator<Item = &'static Format>) -> Self {
-        let mut anchors: HashMap<u32, Vec<Anchor>> = HashMap::new();
+        let mut anchors: HashMap<[u8; 3], Vec<Anchor>> = HashMap::new();
         for format in formats {
             for literal in format.anchors {
                 let literal = literal.as_bytes();
-                if let Some(window) = filter::window(literal, 0) {
+                if let Some(window) = key(literal, 0) {
                     anchors
                         .entry(window)
                         .or_default()
@@ -65,7 +72,24 @@ impl Scanner {
                 )
             });
         }
-        let filter = Filter::new(anchors.values().flatten().map(|a| a.literal));
+        let bytes = |can: &dyn Fn(u8) -> bool| -> Vec<u8> { (0..=u8::MAX).filter(|b| can(*b)).collect() };
+        let neighbours: Vec<_> = anchors
+            .values()
+            .flatten()
+            .map(|a| {
+                (
+                    a.literal,
+                    bytes(&|b| a.format.can_precede(b)),
+                    bytes(&|b| a.format.can_follow(b)),
+                )
+            })
+            .collect();
+        let around = neighbours.iter().map(|(anchor, before, after)| Around {
+            anchor,
+            before,
+            after,
+        });
+        let filter = Filter::new(around);
         Self { filter, anchors }
     }
 
@@ -76,7 +100,7 @@ impl Scanner {
             if at < resume {
                 return;
             }
-            let Some(anchors) = filter::window(text, at).and_then(|w| self.anchors.get(&w)) else {
+            let Some(anchors) = key(text, at).and_then(|w| self.anchors.get(&w)) else {
                 return;
             };
             for anchor in anchors {

@@ -56,8 +56,20 @@ fn every_example_is_found_as_its_kind_alone_and_in_json() {
             missing.push(f.kind);
             continue;
         };
-        let alone = hits(&text);
-        assert_eq!(alone.len(), 1, "{}", f.kind);
+        // At even and odd places, at the end and before more text.
+        for (before, after) in [
+            ("", ""),
+            (" ", ""),
+            ("", " and more text"),
+            ("\"", "\" and more text"),
+        ] {
+            let found = hits(&format!("{before}{text}{after}"));
+            assert!(
+                matches!(found.as_slice(), [(kind, _)] if *kind == f.kind),
+                "{}: {found:?}",
+                f.kind
+            );
+        }
         let json =
             serde_json::json!({"jsonrpc": "2.0", "id": 7, "params": {"arguments": {"q": text}}}).to_string();
         let kinds: Vec<_> = deep(&json).into_iter().map(|(kind, _)| kind).collect();

@@ -194,7 +194,7 @@ mod tests {
         );
         assert_eq!(
             of("https://agent:q7Zt9LmPw2Xc@h.test/mcp"),
-            [("http-url-password", "q7Zt9LmPw2Xc".to_owned())]
+            [("url-password", "q7Zt9LmPw2Xc".to_owned())]
         );
     }
 

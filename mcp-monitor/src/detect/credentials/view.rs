@@ -33,7 +33,8 @@ pub fn scan_deep(text: &[u8], out: &mut Vec<Hit>) {
         Some(layer) => {
             let mut hits = Vec::new();
             scan_encoded(&layer.text, &mut hits);
-            out.extend(hits.iter().map(|hit| layer.original(hit)));
+            layer.place(&mut hits);
+            out.append(&mut hits);
         }
         None => scan_encoded(text, out),
     }
@@ -50,7 +51,8 @@ fn scan_encoded(text: &[u8], out: &mut Vec<Hit>) {
     if let Some(layer) = Layer::percent(text) {
         let mut hits = Vec::new();
         scan(&layer.text, &mut hits);
-        deeper.extend(hits.iter().map(|hit| layer.original(hit)));
+        layer.place(&mut hits);
+        deeper.append(&mut hits);
     }
     each_run(text, |range| scan_run(text, range, &mut deeper));
     if deeper.is_empty() {
@@ -76,77 +78,95 @@ fn scan_encoded(text: &[u8], out: &mut Vec<Hit>) {
     out.extend(last.map(|(_, hit)| hit));
 }
 
-/// A decoded copy and where its bytes come from.
+/// Reads an escape at the start of a text: the character and the escape's length.
+type Escape = fn(&[u8]) -> Option<(char, usize)>;
+
+/// A decoded copy.
 #[derive(Debug)]
-struct Layer {
+struct Layer<'a> {
     text: Vec<u8>,
-    /// After each escape: place in `text`, place in the original.
-    marks: Vec<(usize, usize)>,
+    original: &'a [u8],
+    mark: u8,
+    escape: Escape,
 }
 
-impl Layer {
+impl<'a> Layer<'a> {
     /// `None` if there is nothing to decode.
-    fn json(text: &[u8]) -> Option<Self> {
+    fn json(text: &'a [u8]) -> Option<Self> {
         memchr::memchr(b'\\', text)?;
         Some(Self::decode(text, b'\\', json_escape))
     }
 
-    fn percent(text: &[u8]) -> Option<Self> {
+    fn percent(text: &'a [u8]) -> Option<Self> {
         let encoded =
             memchr::memchr_iter(b'%', text).any(|at| text.get(at..).and_then(percent_escape).is_some());
         encoded.then(|| Self::decode(text, b'%', percent_escape))
     }
 
-    fn decode(text: &[u8], mark: u8, escape: fn(&[u8]) -> Option<(char, usize)>) -> Self {
-        let mut layer = Self {
-            text: Vec::with_capacity(text.len()),
-            marks: vec![(0, 0)],
-        };
-        let mut at = 0usize;
-        while let Some(rest) = text.get(at..) {
-            let Some(plain) = memchr::memchr(mark, rest) else {
-                layer.text.extend_from_slice(rest);
+    fn decode(original: &'a [u8], mark: u8, escape: Escape) -> Self {
+        let mut text = Vec::with_capacity(original.len());
+        let mut rest = original;
+        loop {
+            // Escapes stand close together where there are any, so words go before long searches.
+            while let Some((word, tail)) = rest.split_first_chunk::<8>() {
+                if word.contains(&mark) {
+                    break;
+                }
+                text.extend_from_slice(word);
+                rest = tail;
+            }
+            let Some((first, tail)) = rest.split_first() else {
                 break;
             };
-            layer
-                .text
-                .extend_from_slice(rest.get(..plain).unwrap_or_default());
-            at = at.saturating_add(plain);
-            match text.get(at..).and_then(escape) {
+            match (*first == mark).then(|| escape(rest)).flatten() {
                 Some((decoded, len)) => {
-                    let mut utf8 = [0; 4];
-                    layer
-                        .text
-                        .extend_from_slice(decoded.encode_utf8(&mut utf8).as_bytes());
-                    at = at.saturating_add(len);
-                    layer.marks.push((layer.text.len(), at));
+                    match u8::try_from(decoded) {
+                        Ok(ascii) if ascii.is_ascii() => text.push(ascii),
+                        _ => text.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes()),
+                    }
+                    rest = rest.get(len..).unwrap_or_default();
                 }
                 None => {
-                    layer.text.push(mark);
-                    at = at.saturating_add(1);
+                    text.push(*first);
+                    rest = tail;
                 }
             }
         }
-        layer
+        Self {
+            text,
+            original,
+            mark,
+            escape,
+        }
     }
 
-    fn position(&self, at: usize) -> usize {
-        let after = self.marks.partition_point(|(decoded, _)| *decoded <= at);
-        let (decoded, original) = after
-            .checked_sub(1)
-            .and_then(|i| self.marks.get(i))
-            .copied()
-            .unwrap_or((0, 0));
-        original.saturating_add(at.saturating_sub(decoded))
-    }
-
-    fn original(&self, hit: &Hit) -> Hit {
-        let start = self.position(hit.start);
-        let end = self.position(hit.range().end);
-        Hit {
-            kind: hit.kind,
-            start,
-            len: end.saturating_sub(start),
+    /// Places in the original, for hits in order. Hits are rare: the way is walked again for them
+    /// rather than remembered for all.
+    fn place(&self, hits: &mut [Hit]) {
+        let (mut decoded, mut at) = (0usize, 0usize);
+        let mut original_of = |target: usize| {
+            while decoded < target
+                && let Some(rest) = self.original.get(at..)
+            {
+                // Bytes up to the next escape are the same on both sides.
+                let plain = memchr::memchr(self.mark, rest).unwrap_or(rest.len());
+                let step = plain.min(target.saturating_sub(decoded));
+                (decoded, at) = (decoded.saturating_add(step), at.saturating_add(step));
+                if decoded >= target || step < plain {
+                    break;
+                }
+                let (width, len) = match rest.get(step..).and_then(self.escape) {
+                    Some((c, len)) => (c.len_utf8(), len),
+                    None => (1, 1),
+                };
+                (decoded, at) = (decoded.saturating_add(width), at.saturating_add(len));
+            }
+            at
+        };
+        for hit in hits {
+            let start = original_of(hit.start);
+            let end = original_of(hit.range().end);
+            (hit.start, hit.len) = (start, end.saturating_sub(start));
         }
     }
 }
@@ -193,8 +213,20 @@ fn percent_escape(text: &[u8]) -> Option<(char, usize)> {
     c.is_ascii().then_some((c, 3))
 }
 
+/// Base64 of either alphabet, hex included.
+#[allow(clippy::indexing_slicing)] // Evaluated by the compiler, which checks the index.
+const IN_RUN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0u8;
+    while b < 0x80 {
+        table[b as usize] = b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
+        b = b.wrapping_add(1);
+    }
+    table
+};
+
 fn in_run(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_')
+    IN_RUN.get(usize::from(b)).copied().unwrap_or(false)
 }
 
 /// Every run of at least [`SHORTEST_RUN`] base64 characters. Looks at one byte in that many

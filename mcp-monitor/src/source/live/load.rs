@@ -156,6 +156,12 @@ fn attaching(name: &'static str) -> impl FnOnce(aya::programs::ProgramError) -> 
     }
 }
 
+/// What passes the programs' diagnostics on; `None` if they were built without any, which is the rule.
+pub(super) fn log(programs: &mut Ebpf) -> Option<Box<dyn FnMut() + Send>> {
+    let mut logger = aya_log::EbpfLogger::init(programs).ok()?;
+    Some(Box::new(move || logger.flush()))
+}
+
 pub(super) fn costs(programs: &Ebpf) -> Vec<ProgramCost> {
     programs
         .programs()

@@ -35,8 +35,7 @@ use super::verdict::{PinnedHost, Verdicts};
 use crate::{
     attribution::Attribution,
     decode::{TcpSegment, UdpDatagram},
-    mcp::context::Process,
-    types::{At, Scope},
+    types::{At, Process, Scope},
 };
 
 /// How to attach.
@@ -149,6 +148,8 @@ pub struct LiveSource {
     reader: ring::Reader,
     features: Features,
     batch: usize,
+    /// Passes the kernel programs' diagnostics on, where they were built with any.
+    log: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl std::fmt::Debug for LiveSource {
@@ -168,6 +169,7 @@ impl LiveSource {
         features.bpf_loop &= !options.userspace_verdicts;
         let seed = load::random();
         let mut programs = load::load(options.ring_bytes, seed, features)?;
+        let log = load::log(&mut programs);
         let counts = counters::Counters::new(&mut programs)?;
         let decisions = load::take_hash(&mut programs, "DECISIONS")?;
         let pins = pins::Pins::new(&mut programs, seed, hosts)?;
@@ -186,6 +188,7 @@ impl LiveSource {
             reader,
             features,
             batch: options.batch.max(1),
+            log,
         })
     }
 
@@ -194,6 +197,9 @@ impl LiveSource {
     /// Cancel safe: what was not appended stays in the ring.
     pub async fn next(&mut self, out: &mut Vec<LiveRecord>) -> Result<(), LiveError> {
         loop {
+            if let Some(log) = &mut self.log {
+                log();
+            }
             let mut guard = self.ring.readable_mut().await.map_err(LiveError::Ring)?;
             let ring = guard.get_inner_mut();
             let before = out.len();

@@ -90,7 +90,6 @@ pub(super) const FORMATS: &[Format] = &[
     .check(Check::UserInfo),
     Format::after("redis-url-password", "Redis", &["redis://", "rediss://"], &[]).check(Check::UserInfo),
     Format::after("amqp-url-password", "RabbitMQ", &["amqp://", "amqps://"], &[]).check(Check::UserInfo),
-    Format::after("http-url-password", "HTTP", &["http://", "https://"], &[]).check(Check::UserInfo),
     Format::after(
         "ftp-url-password",
         "FTP",

@@ -1,0 +1,16 @@
+//! Who is behind a socket of this machine.
+
+/// A process on this machine, live only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// Process id in the host's namespace.
+    pub pid: u32,
+    /// Thread name at the time of the system call.
+    pub comm: Box<str>,
+    /// Executable, if it could still be read.
+    pub exe: Option<Box<str>>,
+    /// Container id found in the cgroup path.
+    pub container_id: Option<Box<str>>,
+    /// cgroup v2 path.
+    pub cgroup: Option<Box<str>>,
+}
