@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Bounded, Principal, canonical::tool_sha256, principal_of_request};
+use super::{Bounded, Fingerprint, Known, Principal, canonical::tool_sha256, principal_of_request};
 use crate::mcp::{
     Message, MessageKind, RequestId,
     context::{ClientKey, MessageContext, ServerKey},
@@ -23,8 +23,8 @@ pub struct Tool {
     pub name: Arc<str>,
     /// See [`tool_sha256`].
     pub hash: [u8; 32],
-    /// The definition.
-    pub definition: Value,
+    /// The definition, shared by all lists that have it.
+    pub definition: Arc<Value>,
 }
 
 /// A whole list of tools, and for whom it was made.
@@ -79,6 +79,14 @@ pub struct ToolLists {
     /// Cursor of each unanswered request.
     asked: Bounded<(Listener, RequestId), Option<String>>,
     partial: Bounded<Listener, Partial>,
+    pages: Known<Option<Arc<Page>>>,
+}
+
+/// One response.
+#[derive(Debug)]
+struct Page {
+    tools: Vec<Tool>,
+    next: Option<String>,
 }
 
 impl Default for ToolLists {
@@ -86,14 +94,20 @@ impl Default for ToolLists {
         Self {
             asked: Bounded::new(MAX_PENDING),
             partial: Bounded::new(MAX_PENDING),
+            pages: Known::default(),
         }
     }
 }
 
 impl ToolLists {
     /// Looks at a message; the list, if this response completes one. A page whose
-    /// predecessors were not seen completes nothing.
-    pub fn observe(&mut self, message: &Message, context: &MessageContext<'_>) -> Option<ToolList> {
+    /// predecessors were not seen completes nothing. `fingerprint` is that of the message.
+    pub fn observe(
+        &mut self,
+        message: &Message,
+        context: &MessageContext<'_>,
+        fingerprint: Option<Fingerprint>,
+    ) -> Option<ToolList> {
         match message.kind {
             MessageKind::Request if message.is("tools/list") => {
                 let id = message.id.clone()?;
@@ -105,25 +119,54 @@ impl ToolLists {
                 None
             }
             MessageKind::Response if context.answers.is_some_and(|a| &*a.method == "tools/list") => {
-                self.page(message, context)
+                self.page(message, context, fingerprint)
             }
             _ => None,
         }
     }
 
-    fn page(&mut self, message: &Message, context: &MessageContext<'_>) -> Option<ToolList> {
+    fn page(
+        &mut self,
+        message: &Message,
+        context: &MessageContext<'_>,
+        fingerprint: Option<Fingerprint>,
+    ) -> Option<ToolList> {
         let who = listener(context);
         let cursor = self.asked.remove(&(who.clone(), message.id.clone()?))?;
-        let mut result: Value = serde_json::from_slice(message.result()?).ok()?;
+        let result = message.result()?;
+        let page = self.pages.get(fingerprint, || Page::read(result).map(Arc::new))?;
         let before = self.partial.remove(&who);
         let mut tools = match cursor {
             None => Vec::new(),
             Some(cursor) => before.filter(|p| p.next == cursor)?.tools,
         };
+        let room = MAX_TOOLS.saturating_sub(tools.len());
+        tools.extend(page.tools.iter().take(room).cloned());
+        if let Some(next) = page.next.clone() {
+            self.partial.insert(who, Partial { next, tools });
+            return None;
+        }
+        let session = context.session;
+        Some(ToolList {
+            server: who.server,
+            era: session.negotiated.as_ref().map(|r| Arc::clone(&r.0)),
+            capabilities: session.client_capabilities.clone(),
+            principal: context.request.map(principal_of_request).unwrap_or_default(),
+            server_version: session.server_info.as_ref().map(|i| i.version.clone()),
+            tools,
+        })
+    }
+}
+
+impl Page {
+    /// `None` if the result is no JSON.
+    fn read(result: &[u8]) -> Option<Self> {
+        let mut result: Value = serde_json::from_slice(result).ok()?;
         let next = result
             .get("nextCursor")
             .and_then(Value::as_str)
             .map(str::to_owned);
+        let mut tools = Vec::new();
         if let Some(Value::Array(list)) = result.get_mut("tools").map(Value::take) {
             for definition in list {
                 if tools.len() >= MAX_TOOLS {
@@ -138,23 +181,11 @@ impl ToolLists {
                 tools.push(Tool {
                     name: name.into(),
                     hash,
-                    definition,
+                    definition: Arc::new(definition),
                 });
             }
         }
-        if let Some(next) = next {
-            self.partial.insert(who, Partial { next, tools });
-            return None;
-        }
-        let session = context.session;
-        Some(ToolList {
-            server: who.server,
-            era: session.negotiated.as_ref().map(|r| Arc::clone(&r.0)),
-            capabilities: session.client_capabilities.clone(),
-            principal: context.request.map(principal_of_request).unwrap_or_default(),
-            server_version: session.server_info.as_ref().map(|i| i.version.clone()),
-            tools,
-        })
+        Some(Self { tools, next })
     }
 }
 

@@ -8,7 +8,10 @@ use super::{
     rule::{Kind, Rule},
     rules,
 };
-use crate::{baseline::ToolLists, config::pins::Pins};
+use crate::{
+    baseline::{Fingerprint, ToolLists},
+    config::pins::Pins,
+};
 
 /// All rules and what they share.
 ///
@@ -66,13 +69,17 @@ impl Detector {
 
     /// Shows one event to the rules; what they find is appended in the order of the catalogue.
     pub fn see(&mut self, seen: &Seen<'_>, out: &mut Vec<Finding>) {
-        let tools = match &seen.kind {
-            SeenKind::Message { message, context } => self.lists.observe(message, context),
-            _ => None,
+        let (definition, tools) = match &seen.kind {
+            SeenKind::Message { message, context } => {
+                let fingerprint = Fingerprint::of(message, context);
+                (fingerprint, self.lists.observe(message, context, fingerprint))
+            }
+            _ => (None, None),
         };
         let world = World {
             pins: &self.pins,
             tools: tools.as_ref(),
+            definition,
             fingerprints: &self.fingerprints,
         };
         let Some(list) = self.by_kind.get(Kind::of(&seen.kind) as usize) else {

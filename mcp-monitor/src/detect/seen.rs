@@ -136,6 +136,9 @@ pub struct World<'a> {
     pub pins: &'a crate::config::pins::Pins,
     /// The list of tools that this message completes, all its pages together.
     pub tools: Option<&'a crate::baseline::ToolList>,
+    /// What this message defines, if it is a response that does and is not too large: what was found in
+    /// the same bytes before needs not be looked for again.
+    pub definition: Option<crate::baseline::Fingerprint>,
     /// Makes fingerprints of secrets.
     pub fingerprints: &'a super::credentials::Fingerprinter,
 }

@@ -3,6 +3,8 @@
 use super::super::text::{is_bidi_control, is_tag, is_zero_width};
 use super::mcp::answers;
 use super::prelude::*;
+use crate::baseline::Known;
+use std::sync::Arc;
 
 const META: Meta = Meta {
     id: "TD-06",
@@ -41,9 +43,14 @@ const DEFINITIONS: &[&str] = &[
 /// Most findings of one message.
 const MAX_FINDINGS: usize = 8;
 
-/// Nothing to remember.
+/// What was found in definitions read before.
 #[derive(Default)]
-pub(super) struct HiddenUnicode;
+pub(super) struct HiddenUnicode {
+    known: Known<Hidden>,
+}
+
+/// Places and what is hidden there.
+type Hidden = Arc<[(String, String)]>;
 
 impl Rule for HiddenUnicode {
     fn meta(&self) -> &'static Meta {
@@ -56,18 +63,21 @@ impl Rule for HiddenUnicode {
         };
         let Some(text) = message.result() else { return };
         // Hidden characters are not ASCII, or are escaped.
-        let plain = text.is_ascii() && memchr::memmem::find(text, b"\\u").is_none() && !text.contains(&0x1b);
-        if plain || !DEFINITIONS.iter().any(|m| answers(context, m)) {
+        let plain =
+            || text.is_ascii() && memchr::memmem::find(text, b"\\u").is_none() && !text.contains(&0x1b);
+        if !DEFINITIONS.iter().any(|m| answers(context, m)) || plain() {
             return;
         }
-        let Ok(result) = serde_json::from_slice::<serde_json::Value>(text) else {
-            return;
-        };
-        let mut found: Vec<(String, String)> = Vec::new();
-        walk(&result, &mut String::from("result"), &mut found);
+        let found = self.known.get(world.definition, || {
+            let mut found: Vec<(String, String)> = Vec::new();
+            if let Ok(result) = serde_json::from_slice::<serde_json::Value>(text) {
+                walk(&result, &mut String::from("result"), &mut found);
+            }
+            found.into()
+        });
         let index = context.target.endpoint;
         let name = label(world, index, &context.target.origin.host);
-        for (place, what) in found {
+        for (place, what) in found.iter() {
             out.push(
                 Finding::new(
                     META.id,

@@ -1,7 +1,8 @@
 //! TD-07 instruction-in-description: phrasing that commands the model (hidden steps, other tools, key files).
 
 use super::prelude::*;
-use std::sync::LazyLock;
+use crate::baseline::Known;
+use std::sync::{Arc, LazyLock};
 
 use aho_corasick::AhoCorasick;
 
@@ -81,9 +82,11 @@ const DEFINITIONS: &[&str] = &[
     "resources/templates/list",
 ];
 
-/// Nothing to remember.
+/// What was found in definitions read before.
 #[derive(Default)]
-pub(super) struct InstructionInDescription;
+pub(super) struct InstructionInDescription {
+    known: Known<Arc<[&'static str]>>,
+}
 
 impl Rule for InstructionInDescription {
     fn meta(&self) -> &'static Meta {
@@ -98,26 +101,10 @@ impl Rule for InstructionInDescription {
         if !DEFINITIONS.iter().any(|m| answers(context, m)) {
             return;
         }
-        // Escapes other than \" and \n hide a phrase from a search of the raw text.
-        let decoded = serde_json::from_slice::<serde_json::Value>(text).map(|v| {
-            let mut all = String::new();
-            collect(&v, &mut all);
-            all
-        });
-        let (Ok(decoded), Some(matcher)) = (decoded, MATCHER.as_ref()) else {
-            return;
-        };
+        let said = self.known.get(world.definition, || phrases(text).into());
         let index = context.target.endpoint;
         let name = label(world, index, &context.target.origin.host);
-        let mut said: Vec<&str> = Vec::new();
-        for hit in matcher.find_iter(&decoded) {
-            let Some(phrase) = PHRASES.get(hit.pattern().as_usize()) else {
-                continue;
-            };
-            if said.contains(phrase) {
-                continue;
-            }
-            said.push(phrase);
+        for phrase in said.iter() {
             out.push(
                 Finding::new(
                     META.id,
@@ -128,6 +115,28 @@ impl Rule for InstructionInDescription {
             );
         }
     }
+}
+
+/// The phrases in a definition, each once, in the order of their first places.
+fn phrases(text: &[u8]) -> Vec<&'static str> {
+    // Escapes other than \" and \n hide a phrase from a search of the raw text.
+    let decoded = serde_json::from_slice::<serde_json::Value>(text).map(|v| {
+        let mut all = String::new();
+        collect(&v, &mut all);
+        all
+    });
+    let mut said: Vec<&'static str> = Vec::new();
+    let (Ok(decoded), Some(matcher)) = (decoded, MATCHER.as_ref()) else {
+        return said;
+    };
+    for hit in matcher.find_iter(&decoded) {
+        if let Some(phrase) = PHRASES.get(hit.pattern().as_usize())
+            && !said.contains(phrase)
+        {
+            said.push(phrase);
+        }
+    }
+    said
 }
 
 /// Every string, white space made single spaces, one per line.
