@@ -112,7 +112,8 @@ struct Exchange {
 #[derive(Debug)]
 pub struct Conversation {
     limits: ConversationLimits,
-    exchanges: BTreeMap<ExchangeId, Exchange>,
+    /// Boxed: a node of the tree has room for eleven, and most connections have one at a time.
+    exchanges: BTreeMap<ExchangeId, Box<Exchange>>,
     /// MCP was proven on this connection.
     mcp: bool,
 }
@@ -240,7 +241,7 @@ impl Conversation {
             early.map_or((Sink::Ignore, false), |e| (e.response_body, e.response_ended));
         self.exchanges.insert(
             id,
-            Exchange {
+            Box::new(Exchange {
                 request: Some(head.clone()),
                 mark,
                 streamable,
@@ -248,7 +249,7 @@ impl Conversation {
                 response_body,
                 request_ended: false,
                 response_ended,
-            },
+            }),
         );
 
         out.push((
@@ -277,7 +278,7 @@ impl Conversation {
             request_ended: true,
             response_ended: false,
         };
-        let exchange = self.exchanges.entry(id).or_insert(unseen);
+        let exchange = self.exchanges.entry(id).or_insert_with(|| Box::new(unseen));
         if head.headers.get("mcp-session-id").is_some() {
             exchange.mark = Mark::Yes;
         }

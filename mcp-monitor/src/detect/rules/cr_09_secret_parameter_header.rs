@@ -2,6 +2,7 @@
 
 use super::cr_08_elicited_secret::means_secret;
 use super::prelude::*;
+use std::sync::Arc;
 
 const META: Meta = Meta {
     id: "CR-09",
@@ -27,9 +28,11 @@ const META: Meta = Meta {
     },
 };
 
-/// Nothing to remember.
+/// What was found in each definition, by its hash: most were seen before.
 #[derive(Default)]
-pub(super) struct SecretParameterHeader;
+pub(super) struct SecretParameterHeader {
+    known: Bounded<[u8; 32], Arc<[String]>>,
+}
 
 impl Rule for SecretParameterHeader {
     fn meta(&self) -> &'static Meta {
@@ -42,15 +45,15 @@ impl Rule for SecretParameterHeader {
         };
         let index = context.target.endpoint;
         for tool in &list.tools {
-            let properties = tool
-                .definition
-                .get("inputSchema")
-                .and_then(|s| s.get("properties"))
-                .and_then(|p| p.as_object());
-            for (name, schema) in properties.into_iter().flatten() {
-                if schema.get("x-mcp-header").is_none() || !means_secret(name) {
-                    continue;
+            let found = match self.known.peek(&tool.hash) {
+                Some(found) => Arc::clone(found),
+                None => {
+                    let found = secret_parameters(&tool.definition);
+                    self.known.insert(tool.hash, Arc::clone(&found));
+                    found
                 }
+            };
+            for name in found.iter() {
                 let place = format!("{}.{}", shown(&tool.name), shown(name));
                 out.push(
                     Finding::new(
@@ -66,6 +69,20 @@ impl Rule for SecretParameterHeader {
             }
         }
     }
+}
+
+/// Parameters that mean a secret and are copied into a header.
+fn secret_parameters(definition: &serde_json::Value) -> Arc<[String]> {
+    let properties = definition
+        .get("inputSchema")
+        .and_then(|s| s.get("properties"))
+        .and_then(|p| p.as_object());
+    properties
+        .into_iter()
+        .flatten()
+        .filter(|(name, schema)| schema.get("x-mcp-header").is_some() && means_secret(name))
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 #[cfg(test)]
