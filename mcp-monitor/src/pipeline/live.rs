@@ -96,6 +96,7 @@ pub async fn run<E>(
     let mut records = Vec::new();
     let mut ticks = tokio::time::interval(TICK);
     let mut drain_until = None;
+    let mut undelivered = 0_u64;
     tokio::pin!(shutdown);
     loop {
         let deadline = drain_until.map(tokio::time::Instant::from_std);
@@ -111,7 +112,11 @@ pub async fn run<E>(
         engine.feed(&mut records);
         for (cookie, interest) in engine.shard.take_interests() {
             if let Some(verdict) = verdict(interest) {
-                source.set_verdict(cookie, verdict)?;
+                // The flow then stays undecided, which costs bytes: no reason to stop watching.
+                if let Err(error) = source.set_verdict(cookie, verdict) {
+                    undelivered = undelivered.saturating_add(1);
+                    tracing::debug!(%error, cookie, "verdict not delivered");
+                }
             }
         }
         let out = engine.correlator.take_records();
@@ -126,6 +131,7 @@ pub async fn run<E>(
     summary.packets = engine.packets;
     summary.bytes = engine.bytes;
     summary.kernel = Some(source.counters()?);
+    summary.dropped.insert("verdicts_undelivered", undelivered);
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(Outcome {
         summary,
