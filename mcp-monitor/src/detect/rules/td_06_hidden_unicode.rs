@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn names_the_place_and_looks_at_definitions_only() {
-        let mut bench = Bench::new(HiddenUnicode, "");
+        let mut bench = Bench::new(HiddenUnicode::default(), "");
         let found = bench.lists_tools(r#"[{"name":"add","description":"adds\udb40\udc69\udb40\udc67"}]"#);
         assert_eq!(
             found[0].observed.as_deref(),
