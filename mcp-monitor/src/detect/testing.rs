@@ -237,11 +237,15 @@ impl Bench {
 
     /// A drift verdict on the first endpoint.
     pub(crate) fn drift(&mut self, kind: DriftKind, address: &str) -> Vec<Finding> {
+        self.drift_at(kind, address, 443)
+    }
+
+    pub(crate) fn drift_at(&mut self, kind: DriftKind, address: &str, port: u16) -> Vec<Finding> {
         let drift = Drift {
             kind,
             endpoint: 0,
             address: address.parse().unwrap(),
-            port: Some(443),
+            port: Some(port),
         };
         self.see(SeenKind::Drift(&drift))
     }

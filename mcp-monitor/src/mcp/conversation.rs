@@ -232,9 +232,13 @@ impl Conversation {
         } else {
             Sink::Ignore
         };
+        // Where a capture reordered packets, the answer may have begun already.
+        let early = self.exchanges.remove(&id).filter(|e| e.request.is_none());
         if self.exchanges.len() >= self.limits.exchanges {
             self.exchanges.pop_first();
         }
+        let (response_body, response_ended) =
+            early.map_or((Sink::Ignore, false), |e| (e.response_body, e.response_ended));
         self.exchanges.insert(
             id,
             Box::new(Exchange {
@@ -242,11 +246,12 @@ impl Conversation {
                 mark,
                 streamable,
                 request_body,
-                response_body: Sink::Ignore,
+                response_body,
                 request_ended: false,
-                response_ended: false,
+                response_ended,
             }),
         );
+
         out.push((
             head.at,
             FlowEventKind::Request {

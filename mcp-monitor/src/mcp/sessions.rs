@@ -60,14 +60,14 @@ struct State {
     /// by what carried them.
     pending: LruCache<(Direction, RequestId), Vec<Pending>>,
     serial: u64,
-    /// Answers that came before their request: a late retransmission, or one lost for good.
-    orphans: LruCache<(FlowId, ExchangeId, RequestId), ()>,
     /// What clients answered lately, by id and body: a redirect makes them send it again.
     repeats: LruCache<(RequestId, u64), Answered>,
 }
 
-/// Answers remembered for each of the two tables above, per session.
-const REMEMBERED: usize = 64;
+/// Answers remembered for [`State::repeats`], per session.
+const REPEATS: usize = 64;
+/// Answers remembered for [`Sessions::orphans`].
+const ORPHANS: usize = 4096;
 
 /// Open requests with one and the same id; more of them push the oldest out.
 const SAME_ID: usize = 16;
@@ -83,6 +83,8 @@ pub struct Sessions {
     forgotten_sessions: u64,
     forgotten_requests: u64,
     unmatched: u64,
+    /// Answers that came before their request (a late retransmission), or whose request was lost for good.
+    orphans: LruCache<(FlowId, ExchangeId, RequestId), ()>,
 }
 
 impl Sessions {
@@ -97,6 +99,7 @@ impl Sessions {
             forgotten_sessions: 0,
             forgotten_requests: 0,
             unmatched: 0,
+            orphans: LruCache::unbounded(),
         }
     }
 
@@ -151,7 +154,6 @@ impl Sessions {
             session,
             pending: LruCache::unbounded(),
             serial: 0,
-            orphans: LruCache::unbounded(),
             repeats: LruCache::unbounded(),
         };
         if let Some((_, old)) = self.states.push(handle, state) {
@@ -216,7 +218,7 @@ impl Sessions {
         let Some(state) = self.states.get_mut(&handle) else {
             return;
         };
-        if state.orphans.pop(&(flow, message.exchange, id.clone())).is_some() {
+        if self.orphans.pop(&(flow, message.exchange, id.clone())).is_some() {
             self.unmatched = self.unmatched.saturating_sub(1);
             return;
         }
@@ -252,12 +254,12 @@ impl Sessions {
             .flatten();
         let found = state.take(message, flow);
         match (&found, repeat) {
-            (Some(answered), Some(key)) => remember(&mut state.repeats, key, answered.clone()),
+            (Some(answered), Some(key)) => remember(&mut state.repeats, REPEATS, key, answered.clone()),
             (None, Some(key)) if state.repeats.contains(&key) => return state.repeats.get(&key).cloned(),
             (None, _) => {
                 self.unmatched = self.unmatched.saturating_add(1);
                 if let Some(id) = message.id.clone() {
-                    remember(&mut state.orphans, (flow, message.exchange, id), ());
+                    remember(&mut self.orphans, ORPHANS, (flow, message.exchange, id), ());
                 }
             }
             (Some(_), None) => {}
@@ -360,9 +362,9 @@ impl State {
     }
 }
 
-fn remember<K: Hash + Eq, V>(table: &mut LruCache<K, V>, key: K, value: V) {
+fn remember<K: Hash + Eq, V>(table: &mut LruCache<K, V>, most: usize, key: K, value: V) {
     table.put(key, value);
-    if table.len() > REMEMBERED {
+    if table.len() > most {
         table.pop_lru();
     }
 }

@@ -1,6 +1,16 @@
-//! A cursor over bytes from the wire; every read says whether it fitted.
+//! A cursor over bytes from the wire: nom's parsers, with what follows them remembered.
+//!
+//! A record that breaks off keeps what was read before; with a plain chain of parsers all of it
+//! would be lost.
 
-/// Reads big-endian integers and byte runs from the front.
+use nom::{
+    Parser,
+    bytes::complete::take,
+    multi::{length_data, many0},
+    number::complete::{be_u8, be_u16, be_u24, be_u32},
+};
+
+/// Reads big-endian integers and byte runs from the front; every read says whether it fitted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -19,10 +29,18 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// Runs a parser; where it does not fit, nothing is consumed.
+    pub(super) fn parse<T>(
+        &mut self,
+        mut parser: impl Parser<&'a [u8], Output = T, Error = ()>,
+    ) -> Option<T> {
+        let (rest, value) = parser.parse(self.rest).ok()?;
+        self.rest = rest;
+        Some(value)
+    }
+
     pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.rest.split_at_checked(len)?;
-        self.rest = tail;
-        Some(head)
+        self.parse(take(len))
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -30,46 +48,34 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn u8(&mut self) -> Option<u8> {
-        self.array().map(u8::from_be_bytes)
+        self.parse(be_u8)
     }
 
     pub(super) fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    pub(super) fn u24(&mut self) -> Option<u32> {
-        let [a, b, c] = self.array()?;
-        Some(u32::from_be_bytes([0, a, b, c]))
+        self.parse(be_u16)
     }
 
     pub(super) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
+        self.parse(be_u32)
     }
 
     /// A run with an 8-bit length before it.
     pub(super) fn run8(&mut self) -> Option<Self> {
-        let len = self.u8()?;
-        self.take(usize::from(len)).map(Self::new)
+        self.parse(length_data(be_u8)).map(Self::new)
     }
 
     /// A run with a 16-bit length before it.
     pub(super) fn run16(&mut self) -> Option<Self> {
-        let len = self.u16()?;
-        self.take(usize::from(len)).map(Self::new)
+        self.parse(length_data(be_u16)).map(Self::new)
     }
 
     /// A run with a 24-bit length before it.
     pub(super) fn run24(&mut self) -> Option<Self> {
-        let len = usize::try_from(self.u24()?).ok()?;
-        self.take(len).map(Self::new)
+        self.parse(length_data(be_u24)).map(Self::new)
     }
 
     /// The rest as 16-bit integers; an odd byte at the end is left out.
     pub(super) fn u16s(mut self) -> Vec<u16> {
-        let mut list = Vec::with_capacity(self.rest.len().checked_div(2).unwrap_or(0));
-        while let Some(n) = self.u16() {
-            list.push(n);
-        }
-        list
+        self.parse(many0(be_u16)).unwrap_or_default()
     }
 }

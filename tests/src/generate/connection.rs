@@ -95,7 +95,7 @@ impl Mishaps {
 impl Connection {
     /// Not open yet.
     pub fn new(client: SocketAddr, server: SocketAddr, udp: bool, random: &mut Random) -> Self {
-        let isn = random.next();
+        let isn = random.bits();
         Self {
             client,
             server,
@@ -291,14 +291,14 @@ impl Planner<'_> {
     }
 
     /// Some segments arrive after one to three of their successors.
-    fn disturb(&mut self, pieces: &mut Vec<Piece>, gap: u64) {
+    fn disturb(&mut self, pieces: &mut [Piece], gap: u64) {
         if pieces.len() < 2 {
             return;
         }
         let before = pieces.len();
-        for index in 0..before - 1 {
-            if self.random.chance(self.mishaps.reordered) && !pieces[index].lost {
-                pieces[index].time += gap * self.random.range(1, 4) + gap / 2;
+        for piece in &mut pieces[..before - 1] {
+            if self.random.chance(self.mishaps.reordered) && !piece.lost {
+                piece.time += gap * self.random.range(1, 4) + gap / 2;
                 self.mishaps.done.reordered += 1;
             }
         }

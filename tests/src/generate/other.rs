@@ -80,7 +80,7 @@ fn record(out: &mut Vec<u8>, ciphertext: &[u8]) {
 }
 
 fn random_bytes(out: &mut Vec<u8>, random: &mut Random, count: usize) {
-    out.extend((0..count).map(|_| random.next() as u8));
+    out.extend((0..count).map(|_| random.bits() as u8));
 }
 
 /// A block with its length before it, in `width` bytes.
@@ -378,7 +378,7 @@ impl Script for Dns {
 
 /// A lookup of an address over UDP on this connection.
 pub fn lookup(turn: &mut Turn, connection: usize, random: &mut Random, name: &str, address: [u8; 4]) {
-    let id = random.next() as u16;
+    let id = random.bits() as u16;
     let message = turn.message(&[Unit::DnsQuery]);
     turn.write(connection, Side::Client, 20, message, |out| {
         question(out, id, 0x0100, 0, name)

@@ -19,11 +19,11 @@ impl Random {
 
     /// A stream of its own, for a part that must not depend on how much others draw.
     pub fn fork(&mut self) -> Self {
-        Self::new(self.next())
+        Self::new(self.bits())
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         let s = &mut self.0;
         let result = s[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let t = s[1] << 17;
@@ -39,7 +39,7 @@ impl Random {
     /// From `low` to `high`, `high` left out. The bias of the multiplication is below 2^-32 here.
     pub fn range(&mut self, low: u64, high: u64) -> u64 {
         let span = high.saturating_sub(low).max(1);
-        low + ((u128::from(self.next()) * u128::from(span)) >> 64) as u64
+        low + ((u128::from(self.bits()) * u128::from(span)) >> 64) as u64
     }
 
     /// As [`Self::range`], for indices.
@@ -49,7 +49,7 @@ impl Random {
 
     /// From 0 to 1, 1 left out.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// True with this probability.
@@ -83,7 +83,7 @@ impl Random {
 
     /// A version 4 UUID.
     pub fn uuid(&mut self) -> String {
-        let (a, b) = (self.next(), self.next());
+        let (a, b) = (self.bits(), self.bits());
         format!(
             "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
             a >> 32,
@@ -103,7 +103,7 @@ mod tests {
     fn is_the_published_generator_and_stays_in_range() {
         // xoshiro256** from the state 1, 2, 3, 4.
         let mut random = Random([1, 2, 3, 4]);
-        assert_eq!([(); 3].map(|()| random.next()), [11_520, 0, 1_509_978_240]);
+        assert_eq!([(); 3].map(|()| random.bits()), [11_520, 0, 1_509_978_240]);
         let mut random = Random::new(7);
         for _ in 0..1000 {
             assert!((3..9).contains(&random.range(3, 9)));

@@ -43,7 +43,7 @@ impl Text {
     pub fn new(random: &mut Random) -> Self {
         let mut noise = Vec::with_capacity(POOL);
         while noise.len() < POOL {
-            noise.extend_from_slice(&random.next().to_le_bytes());
+            noise.extend_from_slice(&random.bits().to_le_bytes());
         }
         let words: Vec<&str> = WORDS.split_whitespace().collect();
         let prose = pool(|out| {

@@ -63,10 +63,7 @@ impl Rule for CleartextCredential {
         };
         let before = out.len();
         for credential in presented(head).filter(|c| c.reusable) {
-            out.push(finding(
-                &format!("a {}", credential.describe()),
-                credential.describe_with(world),
-            ));
+            out.push(finding(&credential.describe(), credential.describe_with(world)));
         }
         let session = head.headers.get("mcp-session-id").is_some()
             || head.query().is_some_and(|q| {

@@ -1,7 +1,7 @@
 //! DST-02 address-drift: pinned name (SNI, Host, or name the address was resolved from) at an address outside its prefixes.
 
 use super::prelude::*;
-use crate::flow::FlowId;
+use crate::{detect::Drift, flow::FlowId};
 
 const META: Meta = Meta {
     id: "DST-02",
@@ -40,6 +40,7 @@ impl Rule for AddressDrift {
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
         let (index, address, how) = match &seen.kind {
+            SeenKind::Drift(drift) if meant_for_another(seen, drift, world) => return,
             SeenKind::Drift(drift) => match drift.kind {
                 DriftKind::Connect => (drift.endpoint, drift.address, "connected to"),
                 DriftKind::Sni => (drift.endpoint, drift.address, "opened TLS with"),
@@ -83,6 +84,32 @@ impl Rule for AddressDrift {
     }
 }
 
+/// A connection to an address that several names lead to: this client asked for another, unpinned one last,
+/// and goes to a port that no pin of the drifted name has. Whose connection it is cannot be told from the
+/// address; the rules that see the request decide.
+fn meant_for_another(seen: &Seen<'_>, drift: &Drift, world: &World<'_>) -> bool {
+    let Some(endpoint) = world.pins.endpoint(Some(drift.endpoint)) else {
+        return false;
+    };
+    let Some(name) = seen.connection.and_then(|c| c.resolved_as.as_deref()) else {
+        return false;
+    };
+    let same_host = |index| {
+        world
+            .pins
+            .endpoint(Some(index))
+            .is_some_and(|e| e.url.host == endpoint.url.host)
+    };
+    let pinned_port = || {
+        world
+            .pins
+            .endpoints
+            .iter()
+            .any(|e| e.url.host == endpoint.url.host && Some(e.url.port) == drift.port)
+    };
+    drift.kind == DriftKind::Connect && !world.pins.match_host(name).is_some_and(same_host) && !pinned_port()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +143,19 @@ mod tests {
             Bench::new(AddressDrift::default(), PINS)
                 .drift(DriftKind::DnsAnswer, "198.51.100.66")
                 .is_empty()
+        );
+        let mut bench = Bench::new(AddressDrift::default(), PINS);
+        bench.connection.resolved_as = Some("other.example".into());
+        assert!(
+            bench
+                .drift_at(DriftKind::Connect, "198.51.100.66", 9090)
+                .is_empty(),
+            "another name, another port"
+        );
+        assert_eq!(
+            bench.drift_at(DriftKind::Connect, "198.51.100.66", 443).len(),
+            1,
+            "the pinned port"
         );
         let mut bench = Bench::new(
             AddressDrift::default(),

@@ -162,7 +162,9 @@ mod tests {
 
     fn described(text: &str) -> usize {
         let tools = serde_json::json!([{ "name": "add", "description": text }]).to_string();
-        Bench::new(InstructionInDescription::default(), "").lists_tools(&tools).len()
+        Bench::new(InstructionInDescription::default(), "")
+            .lists_tools(&tools)
+            .len()
     }
 
     #[test]
