@@ -23,6 +23,8 @@ pub struct Connection {
     pub udp: bool,
     /// Next sequence number, client's and server's.
     next: [u32; 2],
+    /// Latest timestamp that the client, the server sent; milliseconds.
+    pub clock: [u32; 2],
     /// A segment of an endless message of the client's, of the server's was lost.
     cut: [bool; 2],
 }
@@ -99,6 +101,7 @@ impl Connection {
             server,
             udp,
             next: [isn as u32, (isn >> 32) as u32],
+            clock: [0; 2],
             cut: [false; 2],
         }
     }
