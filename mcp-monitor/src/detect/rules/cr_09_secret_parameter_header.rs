@@ -93,7 +93,9 @@ mod tests {
         let tools = format!(
             r#"[{{"name":"t","inputSchema":{{"properties":{{"{name}":{{"type":"string"{header}}}}}}}}}]"#
         );
-        Bench::new(SecretParameterHeader::default(), "").lists_tools(&tools).len()
+        Bench::new(SecretParameterHeader::default(), "")
+            .lists_tools(&tools)
+            .len()
     }
 
     #[test]
