@@ -31,9 +31,15 @@ pub fn run(args: &Args) -> Result<()> {
     for target in targets.iter().filter(|target| target.contains(&args.only)) {
         let mut command = sh::cargo();
         // The sanitizer's flags are unstable; this lets the stable compiler take them.
-        command
-            .env("RUSTC_BOOTSTRAP", "1")
-            .args(["fuzz", "run", target, "--"]);
+        command.env("RUSTC_BOOTSTRAP", "1").args(["fuzz", "run", target]);
+        // What is found goes to the first folder; the second is committed.
+        let seeds = format!("fuzz/seeds/{target}");
+        if paths::root().join(&seeds).is_dir() {
+            let corpus = format!("fuzz/corpus/{target}");
+            std::fs::create_dir_all(paths::root().join(&corpus))?;
+            command.args([corpus, seeds]);
+        }
+        command.arg("--");
         command.arg(format!("-max_total_time={}", args.seconds));
         sh::run(&mut command).with_context(|| format!("fuzz target {target}"))?;
     }
