@@ -228,7 +228,7 @@ impl Conversation {
             Mark::No
         };
         let request_body = if posts_json || form || (marked && head.method == "POST") {
-            self.whole(h, media_type, at_of(&head), out)
+            self.whole(h, media_type, head.at, out)
         } else {
             Sink::Ignore
         };
@@ -651,10 +651,6 @@ enum Verdict {
     Foreign,
     Other,
     Malformed,
-}
-
-fn at_of(head: &RequestHead) -> At {
-    head.at
 }
 
 fn message(

@@ -299,11 +299,7 @@ impl Tracker {
     }
 
     fn request(&mut self, flow: &FlowRef, id: ExchangeId, head: &Arc<RequestHead>, hint: bool) -> Step {
-        let scheme = if flow.plaintext == Plaintext::Packet {
-            Scheme::Http
-        } else {
-            Scheme::Https
-        };
+        let scheme = scheme_of(flow);
         let endpoints = self.endpoints.clone();
         let limit = self.limits.exchanges;
         let conn = self.conn(flow);
@@ -363,21 +359,16 @@ impl Tracker {
         if exchange.request.is_none() {
             exchange.request = request.cloned();
         }
-        let (target, session) = (exchange.target.clone(), exchange.session);
+        let session = exchange.session;
         // The answer to `initialize` names the session that the request began.
         if let (Some(handle), Some(sid)) = (session, head.headers.get_str("mcp-session-id")) {
             self.sessions.name(handle, sid);
         }
-        let _ = target;
         self.http_step(flow, id)
     }
 
     fn exchange(&mut self, flow: &FlowRef, id: ExchangeId) -> &mut Exchange {
-        let scheme = if flow.plaintext == Plaintext::Packet {
-            Scheme::Http
-        } else {
-            Scheme::Https
-        };
+        let scheme = scheme_of(flow);
         let endpoints = self.endpoints.clone();
         let server = flow.info.server;
         let conn = self.conn(flow);
@@ -563,6 +554,15 @@ impl Tracker {
             };
             bump(c.methods.entry(key).or_default());
         }
+    }
+}
+
+/// What packets carry in the clear is http; what had to be opened is https.
+fn scheme_of(flow: &FlowRef) -> Scheme {
+    if flow.plaintext == Plaintext::Packet {
+        Scheme::Http
+    } else {
+        Scheme::Https
     }
 }
 

@@ -180,12 +180,9 @@ impl Correlator {
                 connection: Some(connection),
                 kind,
             };
-            self.detector.see(&seen, &mut self.findings);
+            judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
             if self.wanted.observations {
                 self.observer.see(&seen, &mut self.records);
-            }
-            for finding in self.findings.drain(..) {
-                self.alerter.take(finding, &seen);
             }
         }
         self.record(event, &step);
@@ -232,10 +229,7 @@ impl Correlator {
 
     /// Shows rules something without a flow event behind it.
     fn show(&mut self, seen: Seen<'_>) {
-        self.detector.see(&seen, &mut self.findings);
-        for finding in self.findings.drain(..) {
-            self.alerter.take(finding, &seen);
-        }
+        judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
     }
 
     fn show_drift(&mut self, at: At, flow: &FlowRef, drift: &Drift) {
@@ -246,10 +240,7 @@ impl Correlator {
             connection: Some(connection),
             kind: SeenKind::Drift(drift),
         };
-        self.detector.see(&seen, &mut self.findings);
-        for finding in self.findings.drain(..) {
-            self.alerter.take(finding, &seen);
-        }
+        judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
     }
 
     fn flowless_drift(&mut self, at: At, drift: &Drift, cookie: u64) {
@@ -380,6 +371,15 @@ impl Correlator {
                 self.records.push(Record::Alert(Box::new(alert)));
             }
         }
+    }
+}
+
+/// Shows one event to the rules, and what they find to the alerter. A function of the parts, since what is
+/// seen borrows from the tracker beside them.
+fn judge(detector: &mut Detector, alerter: &mut Alerter, findings: &mut Vec<Finding>, seen: &Seen<'_>) {
+    detector.see(seen, findings);
+    for finding in findings.drain(..) {
+        alerter.take(finding, seen);
     }
 }
 

@@ -168,10 +168,8 @@ impl Http {
         for event in events.drain(..) {
             match event {
                 HttpEvent::Upgraded {
-                    exchange,
-                    protocol,
-                    at,
-                } => self.upgrade(exchange, &protocol, at),
+                    exchange, protocol, ..
+                } => self.upgrade(exchange, &protocol),
                 HttpEvent::Tunnel { direction, data, at } => self.inside(direction, at, data, counters, out),
                 HttpEvent::TunnelGap { direction, bytes, at } => {
                     self.gap_inside(direction, at, bytes, counters, out);
@@ -182,7 +180,7 @@ impl Http {
         self.events = events;
     }
 
-    fn upgrade(&mut self, exchange: ExchangeId, protocol: &str, _at: At) {
+    fn upgrade(&mut self, exchange: ExchangeId, protocol: &str) {
         let depth = self.depth.saturating_add(1);
         self.tunnel = Some(match protocol {
             "h2c" => Tunnel::Http2 {
