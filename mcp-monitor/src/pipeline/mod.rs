@@ -7,6 +7,7 @@ mod limits;
 #[cfg(feature = "live")]
 pub mod live;
 mod observe;
+mod reading;
 pub mod record;
 pub mod replay;
 pub mod shard;

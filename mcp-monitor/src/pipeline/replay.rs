@@ -1,28 +1,29 @@
 //! The engine over capture files.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use super::{
     correlator::{Correlator, Wanted},
+    reading::Reading,
     record::Record,
-    shard::{Event, Shard, ShardLimits},
-    shards::{End, Shards},
+    shard::{Shard, ShardLimits},
+    shards::{Shards, Yield},
     summary::Summary,
 };
 use crate::{
     alert::AlerterOptions,
     config::pins::Pins,
-    decode::{Decoded, Decoder},
+    decode::Decoder,
     mcp::tracker::TrackerLimits,
     source::{CaptureError, Merged},
-    types::{Anomaly, At, Severity},
+    types::Severity,
 };
-
-/// Packets of one batch. Batches end at the same packets whatever the number of threads, because the
-/// timers of flows run between them.
-const BATCH_PACKETS: usize = 8192;
-/// Payload bytes that end a batch early, so that two batches in flight stay small.
-const BATCH_BYTES: usize = 4 << 20;
 
 /// How a replay runs.
 pub struct ReplayOptions {
@@ -56,19 +57,18 @@ pub struct Outcome {
 }
 
 /// Runs all of `input` through the engine. `emit` takes records as they become final and says whether to
-/// go on; `progress` is told how many bytes of packets have been read.
+/// go on; `progress` is told how many bytes of packets have been dealt with.
 ///
 /// # Errors
 ///
 /// Only those of `emit`. What goes wrong while reading is in the [`Outcome`].
 pub fn replay<E>(
-    mut input: Merged,
+    input: Merged,
     options: ReplayOptions,
     mut emit: impl FnMut(Vec<Record>) -> Result<(), E>,
     mut progress: impl FnMut(u64),
 ) -> Result<Outcome, E> {
     let started = Instant::now();
-    let mut decoder = Decoder::new(options.decode);
     let mut correlator = Correlator::new(
         options.pins,
         options.tracker,
@@ -79,113 +79,55 @@ pub fn replay<E>(
     if let Some(key) = &options.fingerprint_key {
         correlator.set_fingerprint_key(key);
     }
-    let mut shards = Shards::new(|index| Shard::new(index, options.shard.clone()));
-    let mut reader = BatchReader {
-        input: &mut input,
-        decoder: &mut decoder,
-        last: At::default(),
-        error: None,
-    };
-    let mut totals = Totals::default();
-    std::thread::scope(|scope| {
+    let stop = Arc::new(AtomicBool::new(false));
+    let reading = Reading::new(input, Decoder::new(options.decode), stop.clone());
+    let mut shards = Shards::new(reading, |index| Shard::new(index, options.shard.clone()));
+    let reading = std::thread::scope(|scope| {
         for _ in 0..options.threads.saturating_sub(1) {
             scope.spawn(shards.worker());
         }
-        let mut batch: Vec<Decoded> = Vec::new();
-        let mut events: Vec<Event> = Vec::new();
-        let mut anomalies = Vec::new();
-        let mut result = Ok(());
-        let mut more = true;
-        while more && result.is_ok() {
-            more = reader.read(&mut batch, &mut totals);
-            let next_anomalies = reader.decoder.take_anomalies();
-            shards.collect(&mut events);
-            let end = if more {
-                End::Tick(reader.last)
-            } else {
-                End::Finish(reader.last)
-            };
-            shards.dispatch(&mut batch, end);
-            // The previous batch goes through the cross-flow half while the shards work on this one.
-            result = correlate(&mut correlator, &mut events, &mut anomalies, &mut emit);
-            anomalies = next_anomalies;
-            progress(totals.bytes);
-        }
-        shards.collect(&mut events);
-        if result.is_ok() {
-            result = correlate(&mut correlator, &mut events, &mut anomalies, &mut emit);
-        }
-        if result.is_ok() {
-            correlator.finish(reader.last);
-            result = emit(correlator.take_records());
-        }
+        let mut batch = Yield::default();
+        let result = loop {
+            // While this batch goes through the cross-flow half, the next ones are on their way.
+            shards.next(&mut batch);
+            let result = correlate(&mut correlator, &mut batch, &mut emit);
+            progress(batch.bytes);
+            match (result, batch.ended.take()) {
+                (Ok(()), None) => {}
+                (Ok(()), Some(reading)) => break Ok(reading),
+                (Err(error), _) => break Err(error),
+            }
+        };
+        stop.store(true, Ordering::Relaxed);
         shards.close();
         result
     })?;
-    let error = reader.error;
-    for warning in input.truncated() {
+    correlator.finish(reading.last);
+    emit(correlator.take_records())?;
+    for warning in reading.input.truncated() {
         tracing::warn!("{warning}");
     }
-    let mut summary = Summary::collect(&decoder, shards.iter(), &correlator);
-    summary.packets = totals.packets;
-    summary.bytes = totals.bytes;
-    summary.capture_errors = (input.truncated().count() as u64).saturating_add(u64::from(error.is_some()));
+    let mut summary = Summary::collect(&reading.decoder, shards.iter(), &correlator);
+    summary.packets = reading.packets;
+    summary.bytes = reading.bytes;
+    let broken = reading.input.truncated().count() as u64;
+    summary.capture_errors = broken.saturating_add(u64::from(reading.error.is_some()));
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(Outcome {
         summary,
         worst: correlator.worst(),
-        error,
+        error: reading.error,
     })
-}
-
-#[derive(Clone, Copy, Default)]
-struct Totals {
-    packets: u64,
-    bytes: u64,
-}
-
-struct BatchReader<'a> {
-    input: &'a mut Merged,
-    decoder: &'a mut Decoder,
-    last: At,
-    error: Option<CaptureError>,
-}
-
-impl BatchReader<'_> {
-    /// Decodes the next packets into `batch`; false at the end of the input.
-    fn read(&mut self, batch: &mut Vec<Decoded>, totals: &mut Totals) -> bool {
-        let mut bytes = 0_usize;
-        while batch.len() < BATCH_PACKETS && bytes < BATCH_BYTES {
-            let packet = match self.input.next_packet() {
-                Ok(Some(packet)) => packet,
-                Ok(None) => return false,
-                Err(error) => {
-                    self.error = Some(error);
-                    return false;
-                }
-            };
-            self.last = At {
-                time: self.last.time.max(packet.time),
-                packet: packet.id,
-            };
-            totals.packets = totals.packets.saturating_add(1);
-            totals.bytes = totals.bytes.saturating_add(u64::from(packet.wire_len));
-            bytes = bytes.saturating_add(packet.data.len());
-            batch.push(self.decoder.decode(&packet));
-        }
-        true
-    }
 }
 
 /// Shows one batch to the cross-flow half, in order of the packets.
 fn correlate<E>(
     correlator: &mut Correlator,
-    events: &mut Vec<Event>,
-    anomalies: &mut Vec<(At, Anomaly)>,
+    batch: &mut Yield,
     emit: &mut impl FnMut(Vec<Record>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut anomalies = std::mem::take(anomalies).into_iter().peekable();
-    for event in events.drain(..) {
+    let mut anomalies = std::mem::take(&mut batch.anomalies).into_iter().peekable();
+    for event in batch.drain() {
         while let Some((at, anomaly)) = anomalies.next_if(|(at, _)| at.packet.order <= event.order) {
             correlator.packet_anomaly(at, &anomaly);
         }

@@ -1,16 +1,29 @@
-//! The per-flow half of the engine, split so that several threads can run it.
+//! The per-flow half of the engine and the reading before it, split into tasks for several threads.
 //!
 //! Flows are spread over a fixed number of logical shards by a symmetric hash. Each shard owns its flows,
 //! tables and budgets, so what it does depends only on the packets it gets, never on how many threads
 //! there are. Events of all shards are then put back into the order of the packets.
+//!
+//! While one batch of packets goes through the cross-flow half, the shards work on the next one and the
+//! one after that is read. Any thread does any task; the cross-flow half's thread helps when it has nothing else.
+
+use std::vec::Drain;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::shard::{Event, Shard};
-use crate::{decode::Decoded, flow::shard_of, types::At};
+use super::{
+    reading::Reading,
+    shard::{Event, Shard},
+};
+use crate::{
+    decode::Decoded,
+    types::{Anomaly, At},
+};
 
 /// Logical shards, whatever the number of threads.
 pub const SHARDS: usize = 16;
+/// Bits of a shard's number.
+const SHARD_BITS: u32 = SHARDS.ilog2();
 
 /// One shard with its share of a batch.
 #[derive(Debug)]
@@ -18,129 +31,215 @@ struct Job {
     shard: Shard,
     input: Vec<Decoded>,
     output: Vec<Event>,
-    end: End,
-}
-
-/// What to do after the packets of a batch.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// Time passes: idle flows end.
-    Tick(At),
+    /// The last packet of the batch.
+    now: At,
     /// The input is over: every flow ends.
-    Finish(At),
+    finish: bool,
 }
 
-impl Job {
+/// What a thread can do without the others.
+#[derive(Debug)]
+enum Task {
+    Read(Box<Reading>),
+    Shard(Box<Job>),
+}
+
+impl Task {
     fn run(&mut self) {
-        for item in self.input.drain(..) {
-            self.shard.feed(&item, &mut self.output);
-        }
-        match self.end {
-            End::Tick(now) => self.shard.tick(now, &mut self.output),
-            End::Finish(now) => self.shard.finish(now, &mut self.output),
+        match self {
+            Self::Read(reading) => reading.read(),
+            Self::Shard(job) => {
+                for item in job.input.drain(..) {
+                    job.shard.feed(&item, &mut job.output);
+                }
+                if job.finish {
+                    job.shard.finish(job.now, &mut job.output);
+                } else {
+                    job.shard.tick(job.now, &mut job.output);
+                }
+            }
         }
     }
 }
 
-/// All shards, and the threads that run them.
+/// What came of one batch.
+#[derive(Debug, Default)]
+pub(super) struct Yield {
+    /// By shard, each in order of the packets.
+    events: Vec<Vec<Event>>,
+    order: Vec<u64>,
+    /// Anomalies of packets that belong to no flow.
+    pub(super) anomalies: Vec<(At, Anomaly)>,
+    /// Bytes on the wire up to the end of it.
+    pub(super) bytes: u64,
+    /// No batch follows: what is left of the input.
+    pub(super) ended: Option<Box<Reading>>,
+}
+
+impl Yield {
+    /// All events in order of the packets; those of one packet in the order its shard gave them.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Event> {
+        self.order.clear();
+        for (shard, events) in (0_u64..).zip(&self.events) {
+            let keys = events.iter().map(|event| (event.order << SHARD_BITS) | shard);
+            self.order.extend(keys);
+        }
+        self.order.sort_unstable();
+        let mut sources: Vec<Drain<'_, Event>> =
+            self.events.iter_mut().map(|events| events.drain(..)).collect();
+        self.order.iter().filter_map(move |key| {
+            let shard = usize::try_from(key & ((1 << SHARD_BITS) - 1)).ok()?;
+            sources.get_mut(shard)?.next()
+        })
+    }
+}
+
+/// All shards, the input, and the threads that run them.
 #[derive(Debug)]
-pub struct Shards {
+pub(super) struct Shards {
+    /// `None` while it is with a thread.
+    reading: Option<Box<Reading>>,
+    /// `reading` has a batch that the shards have not.
+    read: bool,
     /// `None` while the shard is with a thread.
-    idle: Vec<Option<Box<Job>>>,
+    jobs: Vec<Option<Box<Job>>>,
+    /// Shards that are not through with the batch.
     running: usize,
+    /// The shards' work has not been taken.
+    full: bool,
+    anomalies: Vec<(At, Anomaly)>,
+    bytes: u64,
     /// `None` once closed, which ends the workers.
-    jobs: Option<Sender<Box<Job>>>,
-    waiting: Receiver<Box<Job>>,
-    done: (Sender<Box<Job>>, Receiver<Box<Job>>),
+    tasks: Option<Sender<Task>>,
+    waiting: Receiver<Task>,
+    done: (Sender<Task>, Receiver<Task>),
 }
 
 impl Shards {
     /// `make` builds shard `index`.
-    pub fn new(make: impl Fn(usize) -> Shard) -> Self {
+    pub(super) fn new(reading: Reading, make: impl Fn(usize) -> Shard) -> Self {
         let job = |index| Job {
             shard: make(index),
             input: Vec::new(),
             output: Vec::new(),
-            end: End::Tick(At::default()),
+            now: At::default(),
+            finish: false,
         };
-        let (jobs, waiting) = unbounded();
+        let (tasks, waiting) = unbounded();
         Self {
-            idle: (0..SHARDS).map(|index| Some(Box::new(job(index)))).collect(),
+            reading: Some(Box::new(reading)),
+            read: false,
+            jobs: (0..SHARDS).map(|index| Some(Box::new(job(index)))).collect(),
             running: 0,
-            jobs: Some(jobs),
+            full: false,
+            anomalies: Vec::new(),
+            bytes: 0,
+            tasks: Some(tasks),
             waiting,
             done: unbounded(),
         }
     }
 
     /// What a worker thread runs until [`Self::close`].
-    pub fn worker(&self) -> impl FnOnce() + Send + 'static {
-        let (jobs, done) = (self.waiting.clone(), self.done.0.clone());
+    pub(super) fn worker(&self) -> impl FnOnce() + Send + 'static {
+        let (tasks, done) = (self.waiting.clone(), self.done.0.clone());
         move || {
-            while let Ok(mut job) = jobs.recv() {
-                job.run();
-                if done.send(job).is_err() {
+            while let Ok(mut task) = tasks.recv() {
+                task.run();
+                if done.send(task).is_err() {
                     return;
                 }
             }
         }
     }
 
-    /// Spreads `batch` over the shards and hands them out. The previous batch must have been collected.
-    pub fn dispatch(&mut self, batch: &mut Vec<Decoded>, end: End) {
-        for item in batch.drain(..) {
-            let index = match &item {
-                Decoded::Tcp(s) => shard_of(&s.src, &s.dst, s.scope, SHARDS),
-                Decoded::Udp(d) => shard_of(&d.src, &d.dst, d.scope, SHARDS),
-                Decoded::Other => continue,
-            };
-            if let Some(Some(job)) = self.idle.get_mut(index) {
-                job.input.push(item);
-            }
-        }
-        for slot in &mut self.idle {
-            if let Some(mut job) = slot.take() {
-                job.end = end;
-                self.running = self.running.saturating_add(1);
-                // The receiver lives in `self`: sending fails only once closed, and then nobody collects.
-                if let Some(jobs) = &self.jobs {
-                    let _ = jobs.send(job);
-                }
-            }
-        }
-    }
-
-    /// Helps with what is still to do, waits for the rest, and appends all events in order of the packets.
-    pub fn collect(&mut self, out: &mut Vec<Event>) {
-        while self.running > 0 {
-            let job = match self.waiting.try_recv() {
-                Ok(mut job) => {
-                    job.run();
-                    Some(job)
+    /// Waits for a batch to be through the shards and takes what came of it; helps in the meantime.
+    /// Hands out the next tasks before it returns.
+    pub(super) fn next(&mut self, out: &mut Yield) {
+        self.hand_out();
+        while !self.full || self.running > 0 {
+            let task = match self.waiting.try_recv() {
+                Ok(mut task) => {
+                    task.run();
+                    Some(task)
                 }
                 Err(_) => self.done.1.recv().ok(),
             };
-            let Some(job) = job else { break };
-            self.running = self.running.saturating_sub(1);
-            let index = job.shard.index();
-            if let Some(slot) = self.idle.get_mut(index) {
-                *slot = Some(job);
+            match task {
+                Some(Task::Read(reading)) => {
+                    self.reading = Some(reading);
+                    self.read = true;
+                    self.hand_out();
+                }
+                Some(Task::Shard(job)) => {
+                    self.running = self.running.saturating_sub(1);
+                    let index = job.shard.index();
+                    if let Some(slot) = self.jobs.get_mut(index) {
+                        *slot = Some(job);
+                    }
+                }
+                None => break,
             }
         }
-        for job in self.idle.iter_mut().flatten() {
-            out.append(&mut job.output);
+        out.events.resize_with(SHARDS, Vec::new);
+        for (job, events) in self.jobs.iter_mut().flatten().zip(&mut out.events) {
+            std::mem::swap(&mut job.output, events);
         }
-        // Stable: events of one packet keep the order their shard gave them.
-        out.sort_by_key(|event| event.order);
+        out.anomalies = std::mem::take(&mut self.anomalies);
+        out.bytes = self.bytes;
+        self.full = false;
+        if !self.read {
+            out.ended = self.reading.take_if(|reading| reading.ended);
+        }
+        self.hand_out();
+    }
+
+    /// Gives the threads what can be done now.
+    fn hand_out(&mut self) {
+        if self.full {
+            return;
+        }
+        let Some(mut reading) = self.reading.take() else {
+            return;
+        };
+        // The receiver lives in `self`: sending fails only once closed, and then nobody waits.
+        let send = |task| {
+            if let Some(tasks) = &self.tasks {
+                let _ = tasks.send(task);
+            }
+        };
+        if !self.read {
+            send(Task::Read(reading));
+            return;
+        }
+        for (job, items) in self.jobs.iter_mut().flatten().zip(&mut reading.batch) {
+            std::mem::swap(&mut job.input, items);
+            job.now = reading.last;
+            job.finish = reading.ended;
+        }
+        self.anomalies = std::mem::take(&mut reading.anomalies);
+        self.bytes = reading.bytes;
+        self.read = false;
+        self.full = true;
+        // Reading is the longest task, so that it must not be the last to begin.
+        if reading.ended {
+            self.reading = Some(reading);
+        } else {
+            send(Task::Read(reading));
+        }
+        for job in self.jobs.iter_mut().filter_map(Option::take) {
+            self.running = self.running.saturating_add(1);
+            send(Task::Shard(job));
+        }
     }
 
     /// Ends the workers once the queue is empty.
-    pub fn close(&mut self) {
-        self.jobs = None;
+    pub(super) fn close(&mut self) {
+        self.tasks = None;
     }
 
-    /// Every shard, for counts. Call between [`Self::collect`] and [`Self::dispatch`].
-    pub fn iter(&self) -> impl Iterator<Item = &Shard> {
-        self.idle.iter().flatten().map(|job| &job.shard)
+    /// Every shard, for counts; those that are at rest.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Shard> {
+        self.jobs.iter().flatten().map(|job| &job.shard)
     }
 }
