@@ -17,16 +17,18 @@ pub(super) struct Delivery<'a, H: Handler> {
     pub(super) anomalies_left: &'a mut u8,
     pub(super) flipped: bool,
     pub(super) ignored: bool,
+    pub(super) unread: bool,
 }
 
 impl<H: Handler> Output for Delivery<'_, H> {
     #[inline]
     fn data(&mut self, at: At, data: Bytes) {
-        if self.ignored {
+        if self.ignored || self.unread {
             return;
         }
         match self.handler.data(self.flow, self.app, self.direction, at, data) {
             Control::Continue => {}
+            Control::Unread => self.unread = true,
             Control::Ignore => self.ignored = true,
             Control::Flip => {
                 if !self.flow.info.from_start {

@@ -103,6 +103,9 @@ pub(super) struct Half {
     receiver_seen: bool,
     /// No order is wanted any more, only its end.
     pub(super) ignored: bool,
+    /// Nobody reads the bytes, only what is lost of them counts.
+    unread: bool,
+    /// What is kept of the stream's bytes stays as it is.
     no_history: bool,
     pub(super) stats: DirectionStats,
 }
@@ -120,6 +123,16 @@ impl Half {
     /// Whether payload was seen.
     pub(super) fn carried(&self) -> bool {
         self.carried
+    }
+
+    pub(super) fn unread(&self) -> bool {
+        self.unread
+    }
+
+    /// No more bytes are wanted. Those kept so far stay: what made the verdict may be said otherwise yet.
+    pub(super) fn read_no_more(&mut self) {
+        self.unread = true;
+        self.no_history = true;
     }
 
     pub(super) fn next_seq(&self) -> u32 {
@@ -229,6 +242,10 @@ impl Half {
             memory.out_of_window = memory.out_of_window.saturating_add(1);
             return Kind::OutOfWindow;
         }
+        if self.unread && start == self.next && !fin && self.in_order_only(data, wire_len) {
+            self.forward(end, at.time);
+            return Kind::New;
+        }
         if fin && end >= self.next && !self.finished && self.fin.is_none() {
             if end > self.next && self.hole_end().is_none() {
                 self.moved = at.time;
@@ -254,6 +271,16 @@ impl Half {
         };
         self.check_fin(at, out);
         kind
+    }
+
+    /// Whether a segment that is next brings nothing but the next bytes.
+    #[inline]
+    fn in_order_only(&self, data: &Bytes, wire_len: u32) -> bool {
+        self.carried
+            && !self.ignored
+            && self.fin.is_none()
+            && self.pending.is_empty()
+            && len64(data) == u64::from(wire_len)
     }
 
     fn bare(&mut self, start: u64, memory: &mut Memory) -> Kind {

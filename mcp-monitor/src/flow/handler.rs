@@ -19,6 +19,9 @@ pub enum Control {
     /// The sides were taken for one another: swap client and server. Events after this one carry a new
     /// [`FlowInfo`] with the same id. Ignored where the handshake was seen.
     Flip,
+    /// Nobody reads on: bytes are no longer delivered. Their order is still followed, so that what is lost
+    /// and how the flow ends is told.
+    Unread,
     /// No more of this flow is wanted: its bytes are no longer put in order, delivered, or counted as
     /// lost. The end is still told.
     Ignore,

@@ -1,11 +1,9 @@
 //! The last delivered bytes of a stream, to hold retransmissions against.
 
-use std::collections::VecDeque;
-
 /// The tail of a stream. Empty, and without memory, until something is kept.
 #[derive(Default, Debug)]
 pub(super) struct History {
-    bytes: VecDeque<u8>,
+    bytes: Vec<u8>,
     /// Stream offset behind the last byte.
     end: u64,
 }
@@ -26,17 +24,16 @@ impl History {
         let tail = data.get(data.len().saturating_sub(cap)..).unwrap_or_default();
         let excess = self.bytes.len().saturating_add(tail.len()).saturating_sub(cap);
         if excess > 0 {
+            // `cap` is small: moving what stays costs less than a ring would.
             self.bytes.drain(..excess.min(self.bytes.len()));
         }
-        self.bytes.extend(tail);
+        self.bytes.extend_from_slice(tail);
     }
 
     /// Whether `data` at `offset` says something else than what was delivered, as far as that is kept.
     pub(super) fn conflicts(&self, offset: u64, data: &[u8]) -> bool {
-        let (first, second) = self.bytes.as_slices();
-        let start = self.end.saturating_sub(len(first)).saturating_sub(len(second));
-        let middle = start.saturating_add(len(first));
-        differs(start, first, offset, data) || differs(middle, second, offset, data)
+        let start = self.end.saturating_sub(len(&self.bytes));
+        differs(start, &self.bytes, offset, data)
     }
 
     pub(super) fn clear(&mut self) {

@@ -79,7 +79,7 @@ pub fn shard_of(src: &SocketAddr, dst: &SocketAddr, scope: Scope, n: usize) -> u
     #[inline]
     fn end(address: &SocketAddr) -> u64 {
         let (ip, _) = number(address);
-        let [high, low] = [ip >> 64, ip & u128::from(u64::MAX)].map(|v| u64::try_from(v).unwrap_or(0));
+        let (high, low) = ((ip >> 64) as u64, ip as u64);
         mix(low
             .wrapping_add(u64::from(address.port()).rotate_right(16))
             .wrapping_add(mix(high)))

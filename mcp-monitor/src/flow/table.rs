@@ -376,12 +376,17 @@ impl<A> FlowTable<A> {
             anomalies_left: &mut entry.anomalies_left,
             flipped: false,
             ignored: half.ignored,
+            unread: half.unread(),
         };
         let result = work(half, at, limits, memory, &mut out);
-        let (flipped, ignored) = (out.flipped, out.ignored);
+        let (flipped, ignored, unread) = (out.flipped, out.ignored, out.unread);
         if flipped {
             entry.client = other(entry.client);
         }
+        if unread && !half.unread() {
+            entry.halves.iter_mut().for_each(Half::read_no_more);
+        }
+        let half = entry.halves.get(side)?;
         if ignored && !half.ignored {
             for half in &mut entry.halves {
                 half.release(memory);

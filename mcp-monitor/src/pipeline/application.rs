@@ -156,7 +156,12 @@ impl Application {
     ) -> Control {
         match &mut self.state {
             State::Http(http) => http.data(direction, at, data, counters, out),
-            State::Tls(tls) => tls.data(direction, at, data, counters, out),
+            State::Tls(tls) => {
+                tls.data(direction, at, data, counters, out);
+                if tls.opaque {
+                    return Control::Unread;
+                }
+            }
             State::Dns(streams) => {
                 let [to_server, to_client] = streams.as_mut();
                 let stream = if direction == Direction::ToServer {
@@ -170,7 +175,7 @@ impl Application {
                     dns_message(at, payload, counters, out);
                 }
             }
-            State::Ignored => {}
+            State::Ignored => return Control::Unread,
             State::Probing(detector) => {
                 if let Some(found) = detector.data(direction, at, data) {
                     let held = detector.take_held();
@@ -185,6 +190,9 @@ impl Application {
                     }
                     if found.swapped {
                         return Control::Flip;
+                    }
+                    if matches!(self.state, State::Ignored) {
+                        return Control::Unread;
                     }
                 }
             }
