@@ -15,9 +15,9 @@ use crate::{
 
 /// Packets of one batch. Batches end at the same packets whatever the number of threads, because the
 /// timers of flows run between them.
-const BATCH_PACKETS: usize = 8192;
+const BATCH_PACKETS: usize = 4096;
 /// Payload bytes that end a batch early, so that the batches in flight stay small.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 
 /// The input with the decoder behind it. Goes from thread to thread, whichever has time to read.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ mod input;
 mod merge;
 mod pcap;
 mod pcapng;
+mod zstd;
 
 #[cfg(test)]
 #[allow(
