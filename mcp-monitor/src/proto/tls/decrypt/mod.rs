@@ -260,14 +260,7 @@ impl Decryptor {
             HANDSHAKE => self.handshake(direction, at, &payload, out),
             CHANGE_CIPHER_SPEC => self.change_cipher_spec(direction, at, out),
             APPLICATION_DATA if direction == Direction::ToServer && !self.state.client_ready() => {
-                if !self.to_server.hold(at, header, payload, self.limits.max_held) {
-                    self.fail(
-                        at,
-                        AnomalyKind::TlsDecryptFailed,
-                        "too much early data before the answer of the server",
-                        out,
-                    );
-                }
+                self.hold(at, header, payload, out);
             }
             APPLICATION_DATA => {
                 self.fail(
@@ -279,6 +272,18 @@ impl Decryptor {
             }
             // A plain alert is for Stream.
             _ => {}
+        }
+    }
+
+    /// Keeps a record of the client for when the server has answered.
+    fn hold(&mut self, at: At, header: Header, payload: Bytes, out: &mut Vec<Decrypted>) {
+        if !self.to_server.hold(at, header, payload, self.limits.max_held) {
+            self.fail(
+                at,
+                AnomalyKind::TlsDecryptFailed,
+                "too much early data before the answer of the server",
+                out,
+            );
         }
     }
 

@@ -36,11 +36,11 @@ fn hello(kind: u8, version: u16, cipher: &[u8], extensions: &[u8]) -> Vec<u8> {
     body.extend_from_slice(&RANDOM);
     body.push(0);
     body.extend_from_slice(cipher);
-    body.push(0);
     if kind == CLIENT_HELLO {
-        // One compression method, the null one.
-        body.insert(body.len() - 1, 1);
+        // One compression method.
+        body.push(1);
     }
+    body.push(0);
     body.extend_from_slice(&u16::try_from(extensions.len()).unwrap().to_be_bytes());
     body.extend_from_slice(extensions);
     let mut message = vec![kind];
