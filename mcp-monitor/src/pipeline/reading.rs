@@ -9,7 +9,7 @@ use super::shards::SHARDS;
 use crate::{
     decode::{Decoded, Decoder},
     flow::shard_of,
-    source::{CaptureError, Merged},
+    source::{CaptureError, Merged, Secrets},
     types::{Anomaly, At},
 };
 
@@ -36,6 +36,8 @@ pub(super) struct Reading {
     pub(super) batch: Vec<Vec<Decoded>>,
     /// Anomalies of the batch's packets that belong to no flow.
     pub(super) anomalies: Vec<(At, Anomaly)>,
+    /// Decryption secrets that came with the batch's packets.
+    pub(super) secrets: Vec<Secrets>,
     /// The input is at its end, or given up.
     pub(super) ended: bool,
     /// Nobody wants more.
@@ -54,6 +56,7 @@ impl Reading {
             error: None,
             batch: (0..SHARDS).map(|_| Vec::new()).collect(),
             anomalies: Vec::new(),
+            secrets: Vec::new(),
             ended: false,
             stop,
         }
@@ -94,5 +97,8 @@ impl Reading {
         }
         self.packets = self.packets.saturating_add(packets as u64);
         self.anomalies = self.decoder.take_anomalies();
+        if self.input.has_secrets() {
+            self.secrets = self.input.take_secrets();
+        }
     }
 }

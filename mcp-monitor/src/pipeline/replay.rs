@@ -21,6 +21,7 @@ use crate::{
     config::pins::Pins,
     decode::Decoder,
     mcp::tracker::TrackerLimits,
+    proto::tls::decrypt::KeyLog,
     source::{CaptureError, Merged},
     types::Severity,
 };
@@ -41,6 +42,8 @@ pub struct ReplayOptions {
     pub tracker: TrackerLimits,
     /// Dedup of alerts.
     pub alerts: AlerterOptions,
+    /// Logged secrets of TLS connections; those that captures carry are added.
+    pub keys: Arc<KeyLog>,
     /// Key of fingerprints; a fixed one by default, so that replays agree.
     pub fingerprint_key: Option<[u8; 32]>,
 }
@@ -81,7 +84,9 @@ pub fn replay<E>(
     }
     let stop = Arc::new(AtomicBool::new(false));
     let reading = Reading::new(input, Decoder::new(options.decode), stop.clone());
-    let mut shards = Shards::new(reading, |index| Shard::new(index, options.shard.clone()));
+    let mut shards = Shards::new(reading, options.keys.clone(), |index| {
+        Shard::new(index, options.shard.clone()).with_keys(options.keys.clone())
+    });
     let reading = std::thread::scope(|scope| {
         for _ in 0..options.threads.saturating_sub(1) {
             scope.spawn(shards.worker());
@@ -127,7 +132,7 @@ fn correlate<E>(
     emit: &mut impl FnMut(Vec<Record>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut anomalies = std::mem::take(&mut batch.anomalies).into_iter().peekable();
-    for event in batch.drain() {
+    for event in batch.events() {
         while let Some((at, anomaly)) = anomalies.next_if(|(at, _)| at.packet.order <= event.order) {
             correlator.packet_anomaly(at, &anomaly);
         }

@@ -7,7 +7,7 @@
 //! While one batch of packets goes through the cross-flow half, the shards work on the next one and the
 //! one after that is read. Any thread does any task; the cross-flow half's thread helps when it has nothing else.
 
-use std::vec::Drain;
+use std::{slice, sync::Arc};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -17,6 +17,8 @@ use super::{
 };
 use crate::{
     decode::Decoded,
+    proto::tls::decrypt::KeyLog,
+    source::Secrets,
     types::{Anomaly, At},
 };
 
@@ -49,6 +51,8 @@ impl Task {
         match self {
             Self::Read(reading) => reading.read(),
             Self::Shard(job) => {
+                // Those of the batch before the last, dropped here because the cross-flow half has more to do.
+                job.output.clear();
                 for item in job.input.drain(..) {
                     job.shard.feed(&item, &mut job.output);
                 }
@@ -78,15 +82,15 @@ pub(super) struct Yield {
 
 impl Yield {
     /// All events in order of the packets; those of one packet in the order its shard gave them.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Event> {
+    pub(super) fn events(&mut self) -> impl Iterator<Item = &Event> {
         self.order.clear();
         for (shard, events) in (0_u64..).zip(&self.events) {
             let keys = events.iter().map(|event| (event.order << SHARD_BITS) | shard);
             self.order.extend(keys);
         }
         self.order.sort_unstable();
-        let mut sources: Vec<Drain<'_, Event>> =
-            self.events.iter_mut().map(|events| events.drain(..)).collect();
+        let mut sources: Vec<slice::Iter<'_, Event>> =
+            self.events.iter().map(|events| events.iter()).collect();
         self.order.iter().filter_map(move |key| {
             let shard = usize::try_from(key & ((1 << SHARD_BITS) - 1)).ok()?;
             sources.get_mut(shard)?.next()
@@ -109,6 +113,7 @@ pub(super) struct Shards {
     full: bool,
     anomalies: Vec<(At, Anomaly)>,
     bytes: u64,
+    keys: Arc<KeyLog>,
     /// `None` once closed, which ends the workers.
     tasks: Option<Sender<Task>>,
     waiting: Receiver<Task>,
@@ -117,7 +122,9 @@ pub(super) struct Shards {
 
 impl Shards {
     /// `make` builds shard `index`.
-    pub(super) fn new(reading: Reading, make: impl Fn(usize) -> Shard) -> Self {
+    ///
+    /// Secrets that come with packets go into `keys`.
+    pub(super) fn new(reading: Reading, keys: Arc<KeyLog>, make: impl Fn(usize) -> Shard) -> Self {
         let job = |index| Job {
             shard: make(index),
             input: Vec::new(),
@@ -134,6 +141,7 @@ impl Shards {
             full: false,
             anomalies: Vec::new(),
             bytes: 0,
+            keys,
             tasks: Some(tasks),
             waiting,
             done: unbounded(),
@@ -219,6 +227,10 @@ impl Shards {
         }
         self.anomalies = std::mem::take(&mut reading.anomalies);
         self.bytes = reading.bytes;
+        // While no shard is at work, so that it does not depend on threads which packets find them.
+        for secrets in reading.secrets.drain(..) {
+            take_keys(&self.keys, &secrets);
+        }
         self.read = false;
         self.full = true;
         // Reading is the longest task, so that it must not be the last to begin.
@@ -241,5 +253,17 @@ impl Shards {
     /// Every shard, for counts; those that are at rest.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Shard> {
         self.jobs.iter().flatten().map(|job| &job.shard)
+    }
+}
+
+fn take_keys(keys: &KeyLog, secrets: &Secrets) {
+    if secrets.kind == Secrets::TLS_KEY_LOG {
+        let added = keys.add(&secrets.data);
+        if added.malformed > 0 {
+            tracing::warn!(
+                lines = added.malformed,
+                "the capture carries lines of a key log that cannot be read"
+            );
+        }
     }
 }

@@ -9,11 +9,11 @@ use bytes::{Buf as _, Bytes};
 
 /// Size of one read from a file. Large enough to make system calls rare, small enough for the
 /// block to stay in the second-level cache until it has been parsed.
-const FILE_BLOCK: usize = 256 << 10;
+const FILE_BLOCK: usize = 64 << 10;
 /// Size of one read from a pipe, the capacity of a Linux pipe.
 const PIPE_BLOCK: usize = 64 << 10;
 /// Blocks kept for reuse once nothing refers to them.
-const RETIRED: usize = 32;
+const RETIRED: usize = 128;
 
 /// A byte stream read in blocks; what is taken from it is a slice of the block, not a copy.
 pub(super) struct Blocks {
