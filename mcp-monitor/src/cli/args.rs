@@ -30,6 +30,9 @@ pub enum Command {
     /// Watch live traffic from the kernel until SIGTERM
     #[cfg(feature = "live")]
     Run(RunArgs),
+    /// Ask a running monitor to read its pins again; wrong pins are refused and the old ones stay
+    #[cfg(feature = "live")]
+    Reload(ReloadArgs),
     /// Run the same engine over capture files
     Replay(ReplayArgs),
     /// Work with pins files
@@ -142,6 +145,15 @@ pub struct RunArgs {
     /// cgroup v2 directory to watch [default: the root, found through /proc/mounts]
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
+}
+
+/// `reload`.
+#[cfg(feature = "live")]
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// Process to ask [default: the only `mcp-monitor run` of this machine]
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
 }
 
 /// `check`.

@@ -5,6 +5,8 @@ pub mod check;
 mod output;
 mod pin;
 mod policy;
+#[cfg(feature = "live")]
+mod reload;
 mod replay;
 mod rules;
 #[cfg(feature = "live")]
@@ -56,6 +58,8 @@ pub fn main() -> ExitCode {
             telemetry::init("info");
             run::run(&args)
         }
+        #[cfg(feature = "live")]
+        Command::Reload(args) => reload::run(&args),
         Command::Check(args) => {
             telemetry::init("warn");
             report(&args)

@@ -1,10 +1,19 @@
 //! `mcp-monitor run`.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
-use super::{Failure, args::RunArgs, output, policy};
+use super::{Failure, args::RunArgs, output, policy, reload};
 use crate::{
     alert::{AlerterOptions, Mode},
     pipeline::live::{self, RunError, RunOptions},
@@ -13,6 +22,7 @@ use crate::{
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let policy = policy::load(&args.policy)?;
+    let pins_file = policy.file.clone();
     let options = RunOptions {
         fingerprint_key: policy.program.fingerprint_key.map(|key| key.0),
         pins: policy.pins,
@@ -34,7 +44,8 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .build()
         .map_err(Failure::work)?;
     let mut out = output::Output::new(args.output.format);
-    let outcome = runtime.block_on(async {
+    let refused = Arc::new(AtomicU64::new(0));
+    let mut outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::work)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::work)?;
         let shutdown = async move {
@@ -43,6 +54,8 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
                 _ = interrupt.recv() => {}
             }
         };
+        let (sender, reloads) = mpsc::channel(1);
+        tokio::spawn(reload::watch(pins_file, sender, refused.clone()));
         let endpoints = options.pins.endpoints.len();
         let ready = |source: &crate::source::live::LiveSource| {
             tracing::info!(endpoints, features = ?source.features(), "watching");
@@ -52,13 +65,16 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
             // An alert must not wait for a full buffer.
             out.flush()
         };
-        live::run(options, shutdown, ready, emit)
+        live::run(options, shutdown, reloads, ready, emit)
             .await
             .map_err(|error| match error {
                 RunError::Source(error) => Failure::work(error),
                 RunError::Output(failure) => failure,
             })
     })?;
+    if let Some(reloads) = &mut outcome.summary.reloads {
+        reloads.refused = reloads.refused.saturating_add(refused.load(Ordering::Relaxed));
+    }
     out.flush()?;
     output::write_summary(args.output.summary.as_deref(), &outcome.summary)?;
     Ok(ExitCode::SUCCESS)

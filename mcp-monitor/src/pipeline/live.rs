@@ -5,13 +5,15 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use tokio::sync::mpsc;
+
 use super::{
     application::Interest,
     correlator::{Correlator, Wanted, kernel_hosts},
     record::Record,
     replay::Outcome,
     shard::{Event, Shard, ShardLimits},
-    summary::Summary,
+    summary::{Reloads, Summary},
 };
 use crate::{
     alert::AlerterOptions,
@@ -61,7 +63,8 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Watches until `shutdown` is done, then takes what is left in the ring and ends.
 ///
-/// `ready` is called once the programs are attached.
+/// `ready` is called once the programs are attached. Pins from `reloads` come into force between two
+/// packets, in the kernel and here; where the kernel refuses them, the old ones stay in force.
 ///
 /// # Errors
 ///
@@ -69,6 +72,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub async fn run<E>(
     options: RunOptions,
     shutdown: impl Future<Output = ()>,
+    mut reloads: mpsc::Receiver<Arc<Pins>>,
     ready: impl FnOnce(&LiveSource),
     mut emit: impl FnMut(Vec<Record>) -> Result<(), E>,
 ) -> Result<Outcome, RunError<E>> {
@@ -97,6 +101,7 @@ pub async fn run<E>(
     let mut ticks = tokio::time::interval(TICK);
     let mut drain_until = None;
     let mut undelivered = 0_u64;
+    let mut reloaded = Reloads::default();
     tokio::pin!(shutdown);
     loop {
         let deadline = drain_until.map(tokio::time::Instant::from_std);
@@ -107,6 +112,19 @@ pub async fn run<E>(
             }
             () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => break,
             _ = ticks.tick() => engine.tick(),
+            Some(pins) = reloads.recv() => {
+                let endpoints = pins.endpoints.len();
+                match engine.reload(&mut source, pins) {
+                    Ok(()) => {
+                        reloaded.applied = reloaded.applied.saturating_add(1);
+                        tracing::info!(endpoints, "pins reloaded");
+                    }
+                    Err(error) => {
+                        reloaded.refused = reloaded.refused.saturating_add(1);
+                        tracing::error!("the kernel refuses the pins, the old ones stay in force: {error}");
+                    }
+                }
+            }
             result = source.next(&mut records) => result?,
         }
         engine.feed(&mut records);
@@ -132,6 +150,7 @@ pub async fn run<E>(
     summary.bytes = engine.bytes;
     summary.kernel = Some(source.counters()?);
     summary.dropped.insert("verdicts_undelivered", undelivered);
+    summary.reloads = Some(reloaded);
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(Outcome {
         summary,
@@ -160,6 +179,14 @@ struct Engine {
 }
 
 impl Engine {
+    /// Puts other pins in force, in the kernel first: it is the one that may refuse.
+    fn reload(&mut self, source: &mut LiveSource, pins: Arc<Pins>) -> Result<(), LiveError> {
+        let (hosts, _) = kernel_hosts(&pins);
+        source.swap_pins(&hosts)?;
+        self.correlator.set_pins(pins);
+        Ok(())
+    }
+
     fn feed(&mut self, records: &mut Vec<LiveRecord>) {
         for record in records.drain(..) {
             match record {

@@ -42,8 +42,20 @@ pub struct Summary {
     #[cfg(feature = "live")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelCounters>,
+    /// Pins that were changed while running; live only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reloads: Option<Reloads>,
     /// Wall time of the run.
     pub seconds: f64,
+}
+
+/// Changes of the pins of a running monitor.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Reloads {
+    /// Came into force.
+    pub applied: u64,
+    /// Refused as a whole; the pins before stayed in force.
+    pub refused: u64,
 }
 
 /// Flows by transport.
