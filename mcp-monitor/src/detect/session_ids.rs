@@ -5,7 +5,7 @@
 
 /// Why ids are weak.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Weakness {
+pub(super) enum Weakness {
     /// They look like addresses of objects in memory.
     Pointer,
     /// Each is close to the one before.
@@ -31,7 +31,7 @@ const MAX_SHORT: usize = 3;
 const NEAR: u128 = 1 << 32;
 
 /// What is weak about these ids, if something is.
-pub fn weakness(ids: &[&str]) -> Option<Weakness> {
+pub(super) fn weakness(ids: &[&str]) -> Option<Weakness> {
     let newest = ids.last()?;
     if newest.len() <= MAX_SHORT {
         let bits = bits(newest.len(), alphabet(newest.bytes()));

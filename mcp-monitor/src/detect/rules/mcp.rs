@@ -72,14 +72,19 @@ pub(super) fn proven_revision(message: &Message, context: &MessageContext<'_>) -
 
 /// `params` of every elicitation that a message of the server holds: as a request, among the
 /// `inputRequests` of a result (2026-07-28), or in the data of error -32042 (2025-11-25).
-pub(super) fn elicitations(message: &Message) -> Vec<Value> {
+pub(super) fn elicitations(message: &Message, context: &MessageContext<'_>) -> Vec<Value> {
     if message.direction != Direction::ToClient {
         return Vec::new();
     }
+    let modern = context
+        .session
+        .negotiated
+        .as_ref()
+        .is_none_or(|r| r.at_least(Revision::V2026_07_28));
     let has = |needle: &str| memchr::memmem::find(&message.body, needle.as_bytes()).is_some();
     match message.kind {
         MessageKind::Request if message.is("elicitation/create") => params(message).into_iter().collect(),
-        MessageKind::Response if has("\"inputRequests\"") => result(message)
+        MessageKind::Response if modern && has("\"inputRequests\"") => result(message)
             .and_then(|mut r| match r.get_mut("inputRequests")?.take() {
                 Value::Object(map) => Some(map),
                 _ => None,

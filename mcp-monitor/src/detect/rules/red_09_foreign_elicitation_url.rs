@@ -83,7 +83,7 @@ impl Rule for ForeignElicitationUrl {
             return;
         };
         let target = context.target;
-        for asked in elicitations(message).iter().take(MAX_URLS) {
+        for asked in elicitations(message, context).iter().take(MAX_URLS) {
             let Some(url) = asked.get("url").and_then(|u| u.as_str()) else {
                 continue;
             };
@@ -181,6 +181,7 @@ mod tests {
     #[test]
     fn sees_the_forms_of_other_revisions() {
         let mut bench = Bench::new(ForeignElicitationUrl, PINS);
+        bench.session.negotiated = crate::mcp::Revision::parse("2026-07-28");
         let result = r#"{"jsonrpc":"2.0","id":1,"result":{"resultType":"input_required","inputRequests":{"a":{"method":"elicitation/create","params":{"mode":"url","url":"https://evil.example/"}}}}}"#;
         assert_eq!(bench.answers(result, Some("tools/call")).len(), 1);
         let error = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32042,"message":"m","data":{"elicitations":[{"mode":"url","url":"https://evil.example/"}]}}}"#;

@@ -63,7 +63,7 @@ impl Rule for DangerousScheme {
                 }
             }
             SeenKind::Message { message, context } => {
-                for asked in elicitations(message) {
+                for asked in elicitations(message, context) {
                     if let Some(url) = asked.get("url").and_then(Value::as_str) {
                         say(url, "elicitation url", context.target, seen, world, out);
                     }

@@ -30,9 +30,9 @@ const META: Meta = Meta {
     page: Page {
         means: "A server marks its clients so that it knows each again: by a cookie, or by definitions that are the same for all but for an id that only one client gets. With that it can follow an agent over sessions and credentials, and treat it differently.",
         attacker: "Builds profiles of who asks what, or serves the harmful variant of a tool only to chosen agents.",
-        wire: "`Set-Cookie` in a response of MCP whose name no load balancer uses; or two clients whose definition of one tool (or the server's instructions) differs only in tokens of at least 12 characters of mixed digits and letters, in its texts or in the URLs of its icons, while each client gets its own again.",
+        wire: "`Set-Cookie` in a response of MCP whose name no load balancer uses; or two clients whose definition of one tool (or the server's instructions) differs only in tokens of at least 12 characters of mixed digits and letters, in its texts or in the URLs of its icons.",
         act: "Ask the operator what the mark is for. MCP clients need no cookies: turn them off. Compare what marked and fresh clients are served.",
-        quiet: "Cookies of known load balancers and gateways are silent, as are empty ones and tokens that change with every list (signed URLs). List others by name: `rules: {SS-05: {allow: [gw_affinity]}}`. Said once per server and cookie or tool.",
+        quiet: "Cookies of known load balancers and gateways are silent, as are empty ones, signed URLs (by the names of their parameters), and tokens that one client was seen to get anew with another list. List others by name: `rules: {SS-05: {allow: [gw_affinity]}}`. Said once per server and cookie or tool.",
     },
 };
 
@@ -96,7 +96,7 @@ struct Marked {
 }
 
 /// Tokens of each client for one definition; `None` once they changed for one client.
-type Clients = Option<Vec<(ClientKey, Hash, bool)>>;
+type Clients = Option<Vec<(ClientKey, Hash)>>;
 
 /// Cookies that were said, and the tokens that each client got.
 #[derive(Default)]
@@ -115,12 +115,13 @@ impl Rule for TrackingIdentifier {
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
         match &seen.kind {
+            // An authorization server's metadata is not the MCP server's word.
             SeenKind::Response {
                 head,
                 target,
                 mcp: true,
                 ..
-            } => {
+            } if !target.path.contains("/.well-known/") => {
                 for cookie in head.headers.get_all("set-cookie") {
                     let Some((name, value)) =
                         std::str::from_utf8(cookie).ok().and_then(|c| c.split_once('='))
@@ -203,29 +204,28 @@ impl TrackingIdentifier {
         })
     }
 
-    /// Notes what a client got; true if it and another client each got their own, and one of them again.
+    /// Notes what a client got; true if it and another client each got their own.
     fn differs(&mut self, server: &ServerKey, client: &ClientKey, marked: &Marked) -> bool {
         let key = (server.clone(), Arc::clone(&marked.name), marked.frame);
         let Some(clients) = self.clients.get_mut(&key) else {
             self.clients
-                .insert(key, Some(vec![(client.clone(), marked.tokens, false)]));
+                .insert(key, Some(vec![(client.clone(), marked.tokens)]));
             return false;
         };
         let Some(list) = clients else { return false };
         let room = list.len() < MAX_CLIENTS;
-        match list.iter_mut().find(|(known, ..)| known == client) {
-            Some((_, tokens, again)) if *tokens == marked.tokens => *again = true,
+        match list.iter().find(|(known, _)| known == client) {
+            Some((_, tokens)) if *tokens == marked.tokens => {}
             Some(_) => {
                 // Made anew each time: it marks nobody.
                 *clients = None;
                 return false;
             }
-            None if room => list.push((client.clone(), marked.tokens, false)),
+            None if room => list.push((client.clone(), marked.tokens)),
             None => {}
         }
-        let own = |tokens: &Hash| list.iter().filter(|(_, t, _)| t == tokens).count() == 1;
-        let unique = list.iter().filter(|(_, tokens, _)| own(tokens)).count();
-        unique >= 2 && list.iter().any(|(_, tokens, again)| *again && own(tokens))
+        let own = |tokens: &Hash| list.iter().filter(|(_, t)| t == tokens).count() == 1;
+        own(&marked.tokens) && list.iter().filter(|(_, tokens)| own(tokens)).count() >= 2
     }
 }
 
@@ -259,6 +259,10 @@ fn marks(definition: &Value) -> Marks {
 fn walk(value: &Value, frame: &mut Sha256, tokens: &mut Sha256, found: &mut usize) {
     match value {
         Value::String(text) => {
+            let text = match text.split_once('?') {
+                Some((plain, query)) if is_signed(query) => plain,
+                _ => text,
+            };
             for part in text.split_inclusive(|c: char| !is_token_char(c)) {
                 let token = part.trim_end_matches(|c: char| !is_token_char(c));
                 if is_token(token) && *found < MAX_TOKENS {
@@ -282,6 +286,21 @@ fn walk(value: &Value, frame: &mut Sha256, tokens: &mut Sha256, found: &mut usiz
         }
         other => frame.update(other.to_string()),
     }
+}
+
+/// The query of a URL that was signed for a while, as object stores do.
+fn is_signed(query: &str) -> bool {
+    const SIGNATURES: &[&str] = &[
+        "x-amz-signature=",
+        "x-goog-signature=",
+        "signature=",
+        "sig=",
+        "se=",
+    ];
+    let query = query.to_ascii_lowercase();
+    SIGNATURES
+        .iter()
+        .any(|name| query.starts_with(name) || query.contains(&format!("&{name}")))
 }
 
 fn is_token_char(c: char) -> bool {
@@ -323,11 +342,12 @@ mod tests {
     }
 
     #[test]
-    fn fires_on_ids_that_each_client_gets_again() {
+    fn fires_on_ids_that_each_client_gets_for_itself() {
         let mut bench = Bench::new(TrackingIdentifier::default(), "");
         assert_eq!(lists(&mut bench, "a", "8f3c2d1e0a9b7c65"), 0);
-        assert_eq!(lists(&mut bench, "b", "17ac93be04f2d6c8"), 0);
-        assert_eq!(lists(&mut bench, "a", "8f3c2d1e0a9b7c65"), 1);
+        assert_eq!(lists(&mut bench, "a", "8f3c2d1e0a9b7c65"), 0);
+        assert_eq!(lists(&mut bench, "b", "17ac93be04f2d6c8"), 1);
+        assert_eq!(lists(&mut bench, "c", "27ac93be04f2d6c8"), 0, "said once");
     }
 
     #[test]
@@ -350,11 +370,15 @@ mod tests {
         let mut bench = Bench::new(TrackingIdentifier::default(), "");
         for (client, id) in [
             ("a", "1a2b3c4d5e6f7a8b"),
-            ("b", "2a2b3c4d5e6f7a8b"),
-            ("a", "3a2b3c4d5e6f7a8b"),
-            ("a", "3a2b3c4d5e6f7a8b"),
+            ("a", "2a2b3c4d5e6f7a8b"),
+            ("b", "3a2b3c4d5e6f7a8b"),
         ] {
             assert_eq!(lists(&mut bench, client, id), 0);
+        }
+        let mut bench = Bench::new(TrackingIdentifier::default(), "");
+        for client in ["a", "b"] {
+            let id = format!("x&X-Amz-Signature={client}a2b3c4d5e6f7a8b");
+            assert_eq!(lists(&mut bench, client, &id), 0);
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Names taken apart into words, and what the name of a tool says that it does.
 
+use std::sync::Arc;
+
+use crate::baseline::Bounded;
+
 /// Characters of a name that are looked at.
 const MAX_NAME: usize = 200;
 
@@ -65,8 +69,42 @@ const RUNS: &[&str] = &[
     "cell",
 ];
 
+/// What the name of a tool says that it does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Does {
+    /// See [`executes`].
+    pub executes: bool,
+    /// See [`reads_untrusted`].
+    pub reads_untrusted: bool,
+    /// See [`reads_private`].
+    pub reads_private: bool,
+    /// See [`writes_outside`].
+    pub writes_outside: bool,
+}
+
+/// Names that were judged before: a session calls few tools often.
+#[derive(Default)]
+pub(super) struct Judged(Bounded<Arc<str>, Does>);
+
+impl Judged {
+    /// What this name says.
+    pub(super) fn name(&mut self, name: &Arc<str>) -> Does {
+        if let Some(known) = self.0.peek(name) {
+            return *known;
+        }
+        let does = Does {
+            executes: executes(name),
+            reads_untrusted: reads_untrusted(name),
+            reads_private: reads_private(name),
+            writes_outside: writes_outside(name),
+        };
+        self.0.insert(Arc::clone(name), does);
+        does
+    }
+}
+
 /// The name says that the tool runs commands or code.
-pub(super) fn executes(name: &str) -> bool {
+fn executes(name: &str) -> bool {
     let words = words(name);
     any(&words, EXECUTES) || (any(&words, &["run"]) && any(&words, RUNS))
 }
@@ -81,7 +119,7 @@ pub(super) fn takes_code(name: &str) -> bool {
 }
 
 /// The name says that the tool reads what strangers may have written.
-pub(super) fn reads_untrusted(name: &str) -> bool {
+fn reads_untrusted(name: &str) -> bool {
     const SOURCES: &[&str] = &[
         "fetch", "browse", "browser", "scrape", "crawl", "web", "url", "webpage", "website", "page", "rss",
         "feed", "internet", "inbox", "mail", "mails", "email", "emails", "issue", "issues", "comment",
@@ -92,7 +130,7 @@ pub(super) fn reads_untrusted(name: &str) -> bool {
 }
 
 /// The name says that the tool reads what is not public.
-pub(super) fn reads_private(name: &str) -> bool {
+fn reads_private(name: &str) -> bool {
     const PRIVATE: &[&str] = &[
         "file",
         "files",
@@ -141,7 +179,7 @@ pub(super) fn reads_private(name: &str) -> bool {
 }
 
 /// The name says that the tool carries something outside.
-pub(super) fn writes_outside(name: &str) -> bool {
+fn writes_outside(name: &str) -> bool {
     const SENDS: &[&str] = &[
         "send",
         "post",
