@@ -456,9 +456,10 @@ mod tests {
         }
 
         #[test]
-        fn one_wrong_digit_is_seen(at in 0usize..16, by in 1u8..10) {
+        fn one_wrong_digit_is_seen(at in 0usize..16, digit in b'0'..=b'9') {
             let mut digits = *b"4539578763621486";
-            digits[at] = b'0' + (digits[at] - b'0' + by) % 10;
+            prop_assume!(digits[at] != digit);
+            digits[at] = digit;
             prop_assert!(!luhn(&digits));
         }
     }

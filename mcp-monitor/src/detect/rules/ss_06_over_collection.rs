@@ -172,9 +172,10 @@ impl Rule for OverCollection {
 
 /// A server that others run: not inside the own network, as far as name and address tell.
 fn is_third_party(target: &Target) -> bool {
-    let literal = target.origin.host.parse::<std::net::IpAddr>().is_ok();
-    let inside = literal || is_internal_name(&target.origin.host);
-    !target.address.ip().is_loopback() && !(inside && local_kind(target.address.ip()).is_some())
+    let (host, ip) = (&target.origin.host, target.address.ip());
+    let internal = host.parse::<std::net::IpAddr>().is_ok() || is_internal_name(host);
+    let inside = ip.is_loopback() || (internal && local_kind(ip).is_some());
+    !inside
 }
 
 /// Different names of environment variables that are followed by a value.

@@ -4,7 +4,7 @@ use super::prelude::*;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    baseline::{Principal, ToolList},
+    baseline::{Audience, ToolList},
     mcp::{
         MessageKind, TransportKind,
         context::{ClientKey, ServerKey, Session},
@@ -60,7 +60,7 @@ struct Promised {
 #[derive(Default)]
 pub(super) struct SilentChange {
     sessions: Bounded<Listener, Known>,
-    promised: Bounded<(ServerKey, Option<Arc<str>>, Option<Arc<str>>, Principal), Promised>,
+    promised: Bounded<Audience, Promised>,
     /// Sessions with a stream from the server.
     streaming: Once<(ServerKey, Arc<str>)>,
 }
