@@ -8,9 +8,11 @@ pub mod credentials;
 pub mod drift;
 mod engine;
 pub mod finding;
+pub mod personal;
 pub mod rule;
 pub mod rules;
 pub mod seen;
+mod session_ids;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod text;

@@ -41,6 +41,8 @@ pub(crate) struct Bench {
     pub(crate) session: Session,
     pub(crate) head: RequestHead,
     pub(crate) reply: ResponseHead,
+    /// Tool or URI of the request that the next messages of the server answer.
+    pub(crate) tool: Option<Arc<str>>,
     time: Timestamp,
     packet: u64,
     flows: u64,
@@ -122,6 +124,7 @@ impl Bench {
             target,
             head: request("POST", "/mcp", &[("Host", "mcp.example")]),
             reply: response(200, &[]),
+            tool: None,
             time,
             packet: 0,
             flows: 1,
@@ -313,7 +316,7 @@ impl Bench {
         self.message(json, Direction::ToServer, None)
     }
 
-    /// A message of the server, answering `method` (and the tool or URI `name`) if given.
+    /// A message of the server, answering `method` (and `tool`) if given.
     pub(crate) fn answers(&mut self, json: &str, method: Option<&str>) -> Vec<Finding> {
         self.message(json, Direction::ToClient, method)
     }
@@ -322,7 +325,7 @@ impl Bench {
         let message = message(json, direction, self.at());
         let answered = method.map(|m| Answered {
             method: m.into(),
-            name: None,
+            name: self.tool.clone(),
             at: self.at(),
             first: self.at().packet,
             latency: Duration::from_millis(1),

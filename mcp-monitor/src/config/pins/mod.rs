@@ -3,6 +3,7 @@
 //! Every key but an endpoint's `name` and `url` is optional: what is not pinned is not
 //! checked against a pin.
 
+mod canary;
 mod endpoint_match;
 mod host;
 mod lookup;
@@ -17,7 +18,7 @@ use ipnet::IpNet;
 pub use self::{
     host::{EndpointUrl, HostPattern, same_path},
     lookup::PinnedHost,
-    rule_ids::{all_rule_ids, is_rule_id},
+    rule_ids::{all_rule_ids, is_rule_id, takes_allow},
 };
 use super::ConfigError;
 use crate::{
@@ -54,6 +55,7 @@ pub struct Pins {
     /// Findings that are known and accepted.
     pub suppress: Vec<Suppression>,
     index: lookup::HostIndex,
+    canary_index: canary::CanaryIndex,
 }
 
 /// One approved server.
@@ -254,12 +256,37 @@ impl Default for Policy {
 }
 
 /// Settings of one rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RuleSetting {
     /// Instead of the rule's own.
     pub severity: Option<Severity>,
     /// False turns it off.
     pub enabled: bool,
+    /// Names that the rule lets pass (its page says of what), lower case. A `*` at either end stands
+    /// for anything.
+    pub allow: Vec<String>,
+    /// Further data classes (CR-13): name, and what their values look like.
+    pub classes: Vec<DataClass>,
+}
+
+impl Default for RuleSetting {
+    fn default() -> Self {
+        Self {
+            severity: None,
+            enabled: true,
+            allow: Vec::new(),
+            classes: Vec::new(),
+        }
+    }
+}
+
+/// A class of personal data that the operator described.
+#[derive(Clone, Debug)]
+pub struct DataClass {
+    /// As `cleared` of an endpoint names it.
+    pub name: String,
+    /// What a value looks like.
+    pub pattern: regex::bytes::Regex,
 }
 
 /// One accepted finding.
@@ -314,6 +341,31 @@ impl Pins {
     /// The endpoint, if the index is of these pins.
     pub fn endpoint(&self, index: Option<EndpointIndex>) -> Option<&Endpoint> {
         self.endpoints.get(index?)
+    }
+
+    /// `rules.ID.allow` has this name (in any case).
+    pub fn rule_allows(&self, rule: &str, name: &str) -> bool {
+        let Some(setting) = self.rules.get(rule).filter(|s| !s.allow.is_empty()) else {
+            return false;
+        };
+        let name = name.to_ascii_lowercase();
+        setting
+            .allow
+            .iter()
+            .any(|entry| match (entry.strip_prefix('*'), entry.strip_suffix('*')) {
+                (Some(rest), Some(_)) => name.contains(rest.trim_end_matches('*')),
+                (Some(end), None) => name.ends_with(end),
+                (None, Some(start)) => name.starts_with(start),
+                (None, None) => name == *entry,
+            })
+    }
+
+    /// The canaries that stand in `text`, as they are or in base64 or hex.
+    pub fn canaries_in(&self, text: &[u8]) -> impl Iterator<Item = &Canary> {
+        self.canary_index
+            .find(text)
+            .into_iter()
+            .filter_map(|i| self.canaries.get(i))
     }
 
     /// `ip` belongs to the mandated gateway.

@@ -6,8 +6,8 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::{
-    Canary, EncryptedDns, Endpoint, EndpointUrl, LlmPin, Pins, Policy, RuleSetting, Suppression, Unpinned,
-    is_rule_id, lookup::HostIndex, parse_endpoint,
+    Canary, DataClass, EncryptedDns, Endpoint, EndpointUrl, LlmPin, Pins, Policy, RuleSetting, Suppression,
+    Unpinned, canary::CanaryIndex, is_rule_id, lookup::HostIndex, parse_endpoint, takes_allow,
 };
 use crate::{
     config::{
@@ -104,6 +104,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Pins, ConfigError> {
         }
     }
     pins.index = HostIndex::new(&pins.endpoints);
+    pins.canary_index = CanaryIndex::new(&pins.canaries);
     Ok(pins)
 }
 
@@ -214,22 +215,61 @@ fn rules(r: &Reader<'_>, node: &Node) -> Result<BTreeMap<String, RuleSetting>, C
                 "a rule id such as DST-01 (mcp-monitor rules list shows all)",
             ));
         }
-        let mut setting = RuleSetting {
-            severity: None,
-            enabled: true,
-        };
-        for (inner, item) in r.map(value, "a rule", &["severity", "enabled"])? {
+        let mut setting = RuleSetting::default();
+        let mut keys = vec!["severity", "enabled"];
+        if takes_allow(&key.name) {
+            keys.push("allow");
+        }
+        if key.name == "CR-13" {
+            keys.push("classes");
+        }
+        for (inner, item) in r.map(value, &key.name, &keys)? {
             match inner.name.as_str() {
                 "severity" => {
                     let words = Severity::ALL.map(|s| (s.as_str(), s));
                     setting.severity = Some(word(r, item, "severity", &words)?);
                 }
+                "allow" => {
+                    setting.allow = texts(r, item, "allow")?
+                        .iter()
+                        .map(|name| name.to_lowercase())
+                        .collect();
+                }
+                "classes" => setting.classes = classes(r, item)?,
                 _ => setting.enabled = r.bool(item, "enabled")?,
             }
         }
         settings.insert(key.name.clone(), setting);
     }
     Ok(settings)
+}
+
+/// Most memory of one class's automaton, bytes.
+const MAX_PATTERN: usize = 1 << 20;
+
+/// Classes of data by name, each with a regular expression (the syntax of the `regex` crate).
+fn classes(r: &Reader<'_>, node: &Node) -> Result<Vec<DataClass>, ConfigError> {
+    let mut found = Vec::new();
+    for (key, value) in r.any_map(node, "classes")? {
+        let text = r.text(value, "a class")?;
+        let pattern = regex::bytes::RegexBuilder::new(text)
+            .size_limit(MAX_PATTERN)
+            .build()
+            .ok()
+            .filter(|pattern| !pattern.is_match(b""));
+        found.push(DataClass {
+            name: key.name.clone(),
+            pattern: pattern.ok_or_else(|| {
+                let expected = "a regular expression such as EMP-[0-9]{6} that does not match nothing";
+                r.at(
+                    value,
+                    format!("bad pattern {text:?} of class {:?}", key.name),
+                    expected,
+                )
+            })?,
+        });
+    }
+    Ok(found)
 }
 
 fn suppression(r: &Reader<'_>, node: &Node, endpoints: &[Endpoint]) -> Result<Suppression, ConfigError> {
@@ -509,6 +549,18 @@ mod tests {
                 "version: 1\ncanaries: [{name: a, value: abc}]".to_owned(),
                 "found by chance",
             ),
+            (
+                "version: 1\nrules: {DST-01: {allow: [x]}}".to_owned(),
+                "unknown key \"allow\" in DST-01",
+            ),
+            (
+                "version: 1\nrules: {CR-13: {classes: {a: '('}}}".to_owned(),
+                "bad pattern",
+            ),
+            (
+                "version: 1\nrules: {CR-13: {classes: {a: 'x*'}}}".to_owned(),
+                "bad pattern",
+            ),
             ("version: [1".to_owned(), "pins.yaml:"),
         ];
         for (text, wanted) in cases {
@@ -516,6 +568,17 @@ mod tests {
             assert!(message.contains(wanted), "{text}\n→ {message}");
             assert!(!message.contains('\n'), "{message}");
         }
+    }
+
+    #[test]
+    fn a_rule_lets_pass_what_is_listed() {
+        let text = "version: 1\nrules: {RED-09: {allow: [Login.Example, '*.ok.example', 'a*']}}";
+        let pins = parse(text, "pins.yaml").unwrap();
+        for name in ["login.example", "LOGIN.example", "x.ok.example", "abc"] {
+            assert!(pins.rule_allows("RED-09", name), "{name}");
+        }
+        assert!(!pins.rule_allows("RED-09", "ok.example"));
+        assert!(!pins.rule_allows("RED-11", "abc"));
     }
 
     #[test]

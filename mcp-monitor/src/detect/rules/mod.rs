@@ -2,13 +2,22 @@
 
 mod addresses;
 mod common;
+mod domain;
+mod listing;
 mod mcp;
+mod oauth;
 mod origin;
 mod pages;
 mod secrets;
+mod words;
 
+mod cp_01_new_capability;
 mod cp_02_undeclared_request;
 mod cp_03_sampling_abuse;
+mod cp_04_scope_escalation;
+mod cp_05_first_destructive_call;
+mod cp_06_toxic_flow;
+mod cp_07_argument_injection;
 mod cr_01_cleartext_credential;
 mod cr_02_credential_in_url;
 mod cr_03_audience_mismatch;
@@ -19,7 +28,9 @@ mod cr_07_secret_in_result;
 mod cr_08_elicited_secret;
 mod cr_09_secret_parameter_header;
 mod cr_10_weak_token;
+mod cr_11_oauth_secret_off_pin;
 mod cr_12_canary;
+mod cr_13_personal_data;
 mod dg_01_https_to_http;
 mod dg_02_old_tls;
 mod dg_03_tls_downgrade_sentinel;
@@ -30,6 +41,9 @@ mod dg_07_forced_legacy_fallback;
 mod dg_08_transport_lowered;
 mod dg_09_version_header;
 mod dg_10_auth_dropped;
+mod dg_11_pkce_lowered;
+mod dg_12_resource_indicator_missing;
+mod dg_13_contract_lowered;
 mod dns_01_dns_answer_drift;
 mod dns_02_cname_drift;
 mod dns_03_resolver_changed;
@@ -49,16 +63,27 @@ mod red_02_redirect_replays_secret;
 mod red_03_foreign_sse_endpoint;
 mod red_05_foreign_resource_metadata;
 mod red_06_authorization_server_changed;
+mod red_07_issuer_mismatch;
+mod red_08_issuer_mix_up;
+mod red_09_foreign_elicitation_url;
 mod red_10_dangerous_scheme;
+mod red_11_new_resource_origin;
+mod ss_01_weak_session_id;
 mod ss_02_session_shared;
 mod ss_03_session_fixation;
 mod ss_04_session_to_other_origin;
+mod ss_05_tracking_identifier;
+mod ss_06_over_collection;
 mod td_01_tool_changed;
+mod td_02_silent_change;
 mod td_03_tool_set_changed;
+mod td_04_new_input;
 mod td_05_annotation_flip;
 mod td_06_hidden_unicode;
 mod td_07_instruction_in_description;
+mod td_08_tool_shadowing;
 mod td_09_server_identity_changed;
+mod td_10_instructions_changed;
 mod td_11_unlisted_tool;
 use super::rule::Rule;
 pub use pages::{page, pages};
@@ -98,7 +123,11 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::<red_03_foreign_sse_endpoint::ForeignSseEndpoint>::default(),
         Box::<red_05_foreign_resource_metadata::ForeignResourceMetadata>::default(),
         Box::<red_06_authorization_server_changed::AuthorizationServerChanged>::default(),
+        Box::<red_07_issuer_mismatch::IssuerMismatch>::default(),
+        Box::<red_08_issuer_mix_up::IssuerMixUp>::default(),
+        Box::<red_09_foreign_elicitation_url::ForeignElicitationUrl>::default(),
         Box::<red_10_dangerous_scheme::DangerousScheme>::default(),
+        Box::<red_11_new_resource_origin::NewResourceOrigin>::default(),
         Box::<dg_01_https_to_http::HttpsToHttp>::default(),
         Box::<dg_02_old_tls::OldTls>::default(),
         Box::<dg_03_tls_downgrade_sentinel::TlsDowngradeSentinel>::default(),
@@ -109,6 +138,9 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::<dg_08_transport_lowered::TransportLowered>::default(),
         Box::<dg_09_version_header::VersionHeader>::default(),
         Box::<dg_10_auth_dropped::AuthDropped>::default(),
+        Box::<dg_11_pkce_lowered::PkceLowered>::default(),
+        Box::<dg_12_resource_indicator_missing::ResourceIndicatorMissing>::default(),
+        Box::<dg_13_contract_lowered::ContractLowered>::default(),
         Box::<cr_01_cleartext_credential::CleartextCredential>::default(),
         Box::<cr_02_credential_in_url::CredentialInUrl>::default(),
         Box::<cr_03_audience_mismatch::AudienceMismatch>::default(),
@@ -119,19 +151,33 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::<cr_08_elicited_secret::ElicitedSecret>::default(),
         Box::<cr_09_secret_parameter_header::SecretParameterHeader>::default(),
         Box::<cr_10_weak_token::WeakToken>::default(),
+        Box::<cr_11_oauth_secret_off_pin::OauthSecretOffPin>::default(),
         Box::<cr_12_canary::CanaryValue>::default(),
+        Box::<cr_13_personal_data::PersonalData>::default(),
         Box::<td_01_tool_changed::ToolChanged>::default(),
+        Box::<td_02_silent_change::SilentChange>::default(),
         Box::<td_03_tool_set_changed::ToolSetChanged>::default(),
+        Box::<td_04_new_input::NewInput>::default(),
         Box::<td_05_annotation_flip::AnnotationFlip>::default(),
         Box::<td_06_hidden_unicode::HiddenUnicode>::default(),
         Box::<td_07_instruction_in_description::InstructionInDescription>::default(),
+        Box::<td_08_tool_shadowing::ToolShadowing>::default(),
         Box::<td_09_server_identity_changed::ServerIdentityChanged>::default(),
+        Box::<td_10_instructions_changed::InstructionsChanged>::default(),
         Box::<td_11_unlisted_tool::UnlistedTool>::default(),
+        Box::<cp_01_new_capability::NewCapability>::default(),
         Box::<cp_02_undeclared_request::UndeclaredRequest>::default(),
         Box::<cp_03_sampling_abuse::SamplingAbuse>::default(),
+        Box::<cp_04_scope_escalation::ScopeEscalation>::default(),
+        Box::<cp_05_first_destructive_call::FirstDestructiveCall>::default(),
+        Box::<cp_06_toxic_flow::ToxicFlow>::default(),
+        Box::<cp_07_argument_injection::ArgumentInjection>::default(),
+        Box::<ss_01_weak_session_id::WeakSessionId>::default(),
         Box::<ss_02_session_shared::SessionShared>::default(),
         Box::<ss_03_session_fixation::SessionFixation>::default(),
         Box::<ss_04_session_to_other_origin::SessionToOtherOrigin>::default(),
+        Box::<ss_05_tracking_identifier::TrackingIdentifier>::default(),
+        Box::<ss_06_over_collection::OverCollection>::default(),
         Box::<pv_08_stream_evasion::StreamEvasion>::default(),
         Box::<op_06_blind_spot::BlindSpot>::default(),
     ]
