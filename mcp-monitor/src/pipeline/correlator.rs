@@ -10,9 +10,9 @@ use super::{
     view::view,
 };
 use crate::{
-    alert::{Alerter, AlerterOptions, Mode},
+    alert::{Alerter, AlerterCounters, AlerterOptions, Mode},
     config::pins::Pins,
-    detect::{Detector, Drift, DriftKind, Finding, Seen, SeenKind},
+    detect::{Detector, DetectorCounters, Drift, DriftKind, Finding, Seen, SeenKind},
     flow::FlowRef,
     mcp::{
         FlowEvent, FlowEventKind,
@@ -115,6 +115,16 @@ impl Correlator {
     /// Sessions, names and counts of MCP.
     pub fn tracker(&self) -> &Tracker {
         &self.tracker
+    }
+
+    /// How the rules fared.
+    pub fn detector_counters(&self) -> DetectorCounters {
+        self.detector.counters()
+    }
+
+    /// What did not become a new alert.
+    pub fn alerter_counters(&self) -> AlerterCounters {
+        self.alerter.counters()
     }
 
     /// Alerts by rule.
