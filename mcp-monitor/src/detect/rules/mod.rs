@@ -43,6 +43,12 @@ mod dst_06_url_changed;
 mod dst_09_llm_endpoint_drift;
 mod dst_10_metadata_service;
 mod op_06_blind_spot;
+mod pv_01_ambiguous_json;
+mod pv_02_header_body_mismatch;
+mod pv_03_unsolicited_response;
+mod pv_04_era_violation;
+mod pv_05_foreign_origin_accepted;
+mod pv_07_parser_attack;
 mod pv_08_stream_evasion;
 mod red_01_cross_origin_redirect;
 mod red_02_redirect_replays_secret;
@@ -132,6 +138,12 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::<ss_02_session_shared::SessionShared>::default(),
         Box::<ss_03_session_fixation::SessionFixation>::default(),
         Box::<ss_04_session_to_other_origin::SessionToOtherOrigin>::default(),
+        Box::<pv_01_ambiguous_json::AmbiguousJson>::default(),
+        Box::<pv_02_header_body_mismatch::HeaderBodyMismatch>::default(),
+        Box::<pv_03_unsolicited_response::UnsolicitedResponse>::default(),
+        Box::<pv_04_era_violation::EraViolation>::default(),
+        Box::<pv_05_foreign_origin_accepted::ForeignOriginAccepted>::default(),
+        Box::<pv_07_parser_attack::ParserAttack>::default(),
         Box::<pv_08_stream_evasion::StreamEvasion>::default(),
         Box::<op_06_blind_spot::BlindSpot>::default(),
     ]
