@@ -68,6 +68,12 @@ impl Bench {
         bench
     }
 
+    /// Other pins from here on.
+    pub(crate) fn set_pins(&mut self, pins: Pins) {
+        self.pins = Arc::new(pins);
+        self.detector.set_pins(Arc::clone(&self.pins));
+    }
+
     /// With no rules at all.
     pub(crate) fn bare() -> Self {
         let server: SocketAddr = "203.0.113.5:443".parse().unwrap();
@@ -385,12 +391,6 @@ impl Bench {
             client: Some(client),
         }));
         found
-    }
-
-    /// Capture time passes a second.
-    pub(crate) fn tick(&mut self) -> Vec<Finding> {
-        self.wait(Duration::from_secs(1));
-        self.see(SeenKind::Tick)
     }
 
     pub(crate) fn anomaly(&mut self, kind: AnomalyKind) -> Vec<Finding> {
