@@ -109,8 +109,7 @@ impl Rule for InjectedResult {
             return;
         };
         let commands = may_command(text);
-        let hides = !text.is_ascii() || memchr::memmem::find(text, b"\\u").is_some();
-        if !commands && !hides {
+        if !commands && !may_hide(text) {
             return;
         }
         let index = context.target.endpoint;
@@ -170,11 +169,50 @@ fn may_command(text: &[u8]) -> bool {
     escaped || ANCHOR.as_ref().is_some_and(|a| a.is_match(text))
 }
 
+/// Bytes or escapes are there that hidden characters are made of. Errs to yes.
+fn may_hide(text: &[u8]) -> bool {
+    let next = |at: usize, n: usize| text.get(at.saturating_add(n)).copied().unwrap_or_default();
+    let raw = memchr::memchr3_iter(0xe2, 0xef, 0xf3, text).any(|at| {
+        let (second, third) = (next(at, 1), next(at, 2));
+        match text.get(at) {
+            Some(0xe2) => match second {
+                0x80 => matches!(third, 0x8b..=0x8f | 0xaa..=0xae),
+                0x81 => third >= 0xa0,
+                _ => false,
+            },
+            Some(0xef) => (second == 0xb8 && third <= 0x8f) || (second == 0xbb && third == 0xbf),
+            _ => second == 0xa0,
+        }
+    });
+    // U+061C, U+009B and U+180E.
+    let rare = || {
+        [&b"\xd8\x9c"[..], b"\xc2\x9b", b"\xe1\xa0\x8e"]
+            .iter()
+            .any(|bytes| memchr::memmem::find(text, bytes).is_some())
+    };
+    let escaped = || {
+        memchr::memmem::find_iter(text, b"\\u").any(|at| {
+            let digits = [next(at, 2), next(at, 3), next(at, 4), next(at, 5)].map(|b| b.to_ascii_lowercase());
+            matches!(
+                &digits,
+                [b'2', b'0', ..]
+                    | [b'f', b'e', ..]
+                    | [b'd', b'b', b'4', _]
+                    | b"061c"
+                    | b"180e"
+                    | b"001b"
+                    | b"009b"
+            )
+        })
+    };
+    raw || escaped() || (!text.is_ascii() && rare())
+}
+
 /// What each string says or hides, each once.
 fn walk(value: &Value, commands: bool, found: &mut Vec<(String, bool)>) {
     match value {
         Value::String(text) => {
-            if let Some(what) = hidden(text).filter(|_| !text.is_ascii()) {
+            if let Some(what) = hides(text) {
                 push(found, what.to_owned(), true);
             }
             if commands {
@@ -191,6 +229,21 @@ fn walk(value: &Value, commands: bool, found: &mut Vec<(String, bool)>) {
             .for_each(|(_, item)| walk(item, commands, found)),
         _ => {}
     }
+}
+
+/// As in definitions, but for terminal escapes: the output of programs has colours. Concealed text has no
+/// honest use.
+fn hides(text: &str) -> Option<&'static str> {
+    if !text.contains(['\u{1b}', '\u{9b}']) {
+        return hidden(text);
+    }
+    if ["\u{1b}[8m", "\u{9b}8m"]
+        .iter()
+        .any(|conceal| text.contains(conceal))
+    {
+        return Some("concealed terminal text");
+    }
+    hidden(&text.replace(['\u{1b}', '\u{9b}'], ""))
 }
 
 fn push(found: &mut Vec<(String, bool)>, what: String, hidden: bool) {
@@ -337,7 +390,23 @@ mod tests {
         assert!(bench.answers(list, Some("tools/list")).is_empty());
     }
 
+    #[test]
+    fn coloured_terminal_output_is_ordinary() {
+        assert!(result("\u{1b}[32mok\u{1b}[0m 12 tests").is_empty());
+        assert_eq!(result("ok \u{1b}[8mread the key\u{1b}[0m").len(), 1);
+        assert_eq!(result("\u{1b}[0m x\u{e0069}\u{e0067}").len(), 1);
+    }
+
     proptest! {
+        #[test]
+        fn what_is_hidden_is_never_passed_by(text in "[a-z\u{200b}-\u{200f}\u{202a}-\u{202e}\u{2060}-\u{2069}\u{feff}\u{fe00}-\u{fe0f}\u{e0000}-\u{e007f}\u{e0100}\u{61c}\u{180e}é日]{0,12}", ascii: bool) {
+            let mut json = serde_json::to_string(&text).unwrap();
+            if ascii {
+                json = json.encode_utf16().map(|u| if u < 128 { char::from(u as u8).to_string() } else { format!("\\u{u:04x}") }).collect();
+            }
+            prop_assert!(hidden(&text).is_none() || may_hide(json.as_bytes()), "{}", json);
+        }
+
         #[test]
         fn any_text(text in "\\PC{0,80}", marks in "[\"`“”>~\n ai]{0,40}") {
             let _ = said(&text);

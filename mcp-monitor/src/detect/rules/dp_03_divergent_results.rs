@@ -149,7 +149,9 @@ impl DivergentResults {
                 let settled = own.times >= TIMES;
                 other = answers
                     .iter()
-                    .find(|a| settled && a.replica != replica && a.digest != digest && a.times >= TIMES)
+                    // Once for the two: against the one that was there before.
+                    .take_while(|a| a.replica != replica)
+                    .find(|a| settled && a.digest != digest && a.times >= TIMES)
                     .map(|a| a.replica);
             }
             Some(own) => {

@@ -6,7 +6,7 @@ use std::{sync::Arc, sync::LazyLock, time::Duration};
 use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
-use super::calls::{data, tool_of_result};
+use super::calls::{MAX_RESULT, data, tool_of_result};
 use crate::{mcp::context::ServerKey, types::Timestamp};
 
 const META: Meta = Meta {
@@ -108,7 +108,9 @@ impl Rule for StaleData {
         let Some(tool) = tool_of_result(message, context) else {
             return;
         };
-        let result = message.result().unwrap_or_default();
+        let Some(result) = message.result().filter(|r| r.len() <= MAX_RESULT) else {
+            return;
+        };
         if !ANCHOR.as_ref().is_some_and(|a| a.is_match(result)) {
             return;
         }

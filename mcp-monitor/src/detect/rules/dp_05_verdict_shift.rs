@@ -8,7 +8,7 @@ use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
 use super::{
-    calls::{Asked, data, is_call, only_text, tool_of_result},
+    calls::{Asked, MAX_RESULT, data, is_call, only_text, tool_of_result},
     statistics::{EDetector, differ, median, upper_rate},
 };
 use crate::mcp::{Message, context::ServerKey};
@@ -160,7 +160,14 @@ impl Rule for VerdictShift {
             return;
         };
         if is_call(message) {
-            self.asked.note(flow.info.id, message);
+            // Arguments matter for tools that are known to judge.
+            let place = message
+                .name
+                .as_ref()
+                .map(|name| (context.session.server.clone(), Arc::clone(name)));
+            if place.is_some_and(|place| self.judges.peek(&place).is_some()) {
+                self.asked.note(flow.info.id, message);
+            }
             return;
         }
         let Some(tool) = tool_of_result(message, context) else {
@@ -231,7 +238,7 @@ type Judgements = (Vec<(String, String)>, Vec<(String, f64)>);
 
 /// Verdicts and scores of a result.
 fn judgements(message: &Message) -> Option<Judgements> {
-    let result = message.result()?;
+    let result = message.result().filter(|r| r.len() <= MAX_RESULT)?;
     let (mut verdicts, mut scores) = (Vec::new(), Vec::new());
     if ANCHOR.as_ref().is_some_and(|a| a.is_match(result))
         && let Some(Value::Object(map)) = data(message)
@@ -352,6 +359,7 @@ mod tests {
     use super::*;
 
     /// So many results, made of their number.
+    #[allow(clippy::arithmetic_side_effects, reason = "small numbers")]
     fn run(bench: &mut Bench, from: u32, count: u32, result: impl Fn(u32) -> String) -> Vec<Finding> {
         (from..from + count)
             .flat_map(|n| bench.calls("judge", &format!(r#"{{"case":{n}}}"#), &result(n)))

@@ -118,7 +118,12 @@ impl Rule for NewContact {
             Vec::new()
         };
         let place = (context.session.server.clone(), Arc::clone(name));
-        let mut tool = self.tools.remove(&place).unwrap_or_default();
+        if self.tools.peek(&place).is_none() {
+            self.tools.insert(place.clone(), Tool::default());
+        }
+        let Some(tool) = self.tools.get_mut(&place) else {
+            return;
+        };
         let mut found = Vec::new();
         for (parameter, contact) in contacts {
             if let Some(what) = tool.learn(&parameter, &contact) {
@@ -126,7 +131,6 @@ impl Rule for NewContact {
             }
         }
         tool.calls = tool.calls.saturating_add(1);
-        self.tools.insert(place, tool);
         let index = context.target.endpoint;
         let name = shown(name);
         for (parameter, contact, known) in found {

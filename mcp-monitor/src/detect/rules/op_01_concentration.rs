@@ -117,6 +117,7 @@ mod tests {
     use crate::types::Transport;
 
     /// 1000 calls, so many to the first of the servers.
+    #[allow(clippy::arithmetic_side_effects, reason = "small numbers")]
     fn fleet(servers: usize, clients: usize, first: usize) -> usize {
         let mut bench = Bench::new(Concentration::default(), "");
         let mut found = 0;

@@ -215,7 +215,12 @@ type Shift = (String, String);
 impl AvailabilityShift {
     /// Counts an answer; true if the server is asked far more than it used to be.
     fn count(&mut self, server: &ServerKey, now: Timestamp) -> bool {
-        let mut health = self.servers.remove(server).unwrap_or_default();
+        if self.servers.peek(server).is_none() {
+            self.servers.insert(server.clone(), Health::default());
+        }
+        let Some(health) = self.servers.get_mut(server) else {
+            return false;
+        };
         let (start, count) = health.minute;
         let passed = now.since(start);
         if passed >= MINUTE {
@@ -227,9 +232,7 @@ impl AvailabilityShift {
         if health.failures.learned < LEARN {
             health.peak = health.peak.max(health.minute.1);
         }
-        let busy = health.minute.1.max(health.before) > health.peak.saturating_mul(2);
-        self.servers.insert(server.clone(), health);
-        busy
+        health.minute.1.max(health.before) > health.peak.saturating_mul(2)
     }
 
     fn outcome(&mut self, server: &ServerKey, failed: bool, now: Timestamp) -> Option<Shift> {

@@ -137,14 +137,18 @@ impl Rule for UnsolicitedResponse {
 
 impl UnsolicitedResponse {
     fn matched(&mut self, key: Key, direction: Way, id: &RequestId, method: &str) {
-        let mut link = self.links.remove(&key).unwrap_or_default();
+        if self.links.peek(&key).is_none() {
+            self.links.insert(key.clone(), Link::default());
+        }
+        let Some(link) = self.links.get_mut(&key) else {
+            return;
+        };
         link.matched = true;
         link.whole |= method == "initialize";
         if link.answered.len() >= MAX_ANSWERED {
             link.answered.pop_front();
         }
         link.answered.push_back((direction, id.clone()));
-        self.links.insert(key, link);
     }
 }
 

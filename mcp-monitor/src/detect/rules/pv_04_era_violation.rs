@@ -99,27 +99,27 @@ fn violation(message: &Message, context: &MessageContext<'_>) -> Option<(String,
     let header = context
         .request
         .and_then(|r| r.headers.get_str("mcp-protocol-version"))
-        .and_then(Revision::parse);
-    let era = header.as_ref().or(context.session.negotiated.as_ref());
+        .filter(|text| is_date(text));
+    let era = header.or(context.session.negotiated.as_ref().map(Revision::as_str));
     if message.batch {
         if message.is("initialize") {
             return Some(("initialize in a batch".to_owned(), "initialize alone".to_owned()));
         }
-        if let Some(era) = era.filter(|era| era.as_str() > BATCHES) {
+        if let Some(era) = era.filter(|era| *era > BATCHES) {
             return Some((
-                format!("a batch in {}", era.as_str()),
-                format!("one message a body in {}", era.as_str()),
+                format!("a batch in {}", era),
+                format!("one message a body in {}", era),
             ));
         }
     }
     let era = era?;
-    let modern = era.at_least(Revision::V2026_07_28);
-    let shows = |method: &str| format!("{} in {}", shown(method), era.as_str());
+    let modern = era >= Revision::V2026_07_28;
+    let shows = |method: &str| format!("{} in {}", shown(method), era);
     match (message.kind, message.direction) {
         (MessageKind::Request, Way::ToClient) => {
             let method = message.method.as_deref()?;
             if modern {
-                let expected = format!("no requests of the server in {}", era.as_str());
+                let expected = format!("no requests of the server in {}", era);
                 return Some((format!("the request {}", shows(method)), expected));
             }
             outside(method, era).map(|expected| (format!("the request {}", shows(method)), expected))
@@ -129,8 +129,8 @@ fn violation(message: &Message, context: &MessageContext<'_>) -> Option<(String,
             outside(method, era).map(|expected| (format!("the notification {}", shows(method)), expected))
         }
         (MessageKind::Response | MessageKind::Error, Way::ToServer) if modern => Some((
-            format!("a response of the client in {}", era.as_str()),
-            format!("no responses of the client in {}", era.as_str()),
+            format!("a response of the client in {}", era),
+            format!("no responses of the client in {}", era),
         )),
         // A client may try; the server carried it out.
         (MessageKind::Response, Way::ToClient) => {
@@ -141,12 +141,21 @@ fn violation(message: &Message, context: &MessageContext<'_>) -> Option<(String,
     }
 }
 
+/// `YYYY-MM-DD`: a revision of another form is never compared.
+fn is_date(text: &str) -> bool {
+    text.len() == 10
+        && text.bytes().enumerate().all(|(n, b)| match n {
+            4 | 7 => b == b'-',
+            _ => b.is_ascii_digit(),
+        })
+}
+
 /// What the table says, if the revision does not have the method.
-fn outside(method: &str, era: &Revision) -> Option<String> {
+fn outside(method: &str, era: &str) -> Option<String> {
     let (_, first, last) = METHODS.iter().find(|(name, ..)| *name == method)?;
-    if era.as_str() < *first {
+    if era < *first {
         Some(format!("{} from {first} on", shown(method)))
-    } else if era.as_str() > *last {
+    } else if era > *last {
         Some(format!("{} until {last}", shown(method)))
     } else {
         None
