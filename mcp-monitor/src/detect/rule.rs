@@ -38,11 +38,13 @@ pub enum Kind {
     Anomaly,
     /// [`SeenKind::Tick`].
     Tick,
+    /// [`SeenKind::Listener`].
+    Listener,
 }
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// Of an event.
     pub fn of(kind: &SeenKind<'_>) -> Self {
@@ -63,6 +65,7 @@ impl Kind {
             SeenKind::Message { .. } => Self::Message,
             SeenKind::Anomaly(_) => Self::Anomaly,
             SeenKind::Tick => Self::Tick,
+            SeenKind::Listener(_) => Self::Listener,
         }
     }
 }

@@ -144,7 +144,7 @@ impl ScopeEscalation {
         };
         let new: Vec<Box<str>> = asked
             .into_iter()
-            .filter(|s| !granted.contains(s) && !world.pins.rule_allows(META.id, s))
+            .filter(|s| !granted.contains(s) && !world.pins.accepts(META.id, target.endpoint, s))
             .collect();
         if new.is_empty() {
             return;

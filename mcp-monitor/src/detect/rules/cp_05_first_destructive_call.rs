@@ -82,7 +82,7 @@ impl Rule for FirstDestructiveCall {
             return;
         };
         let key = (session.client.clone(), session.server.clone(), Arc::clone(tool));
-        if world.pins.rule_allows(META.id, tool) || !self.called.first(key) {
+        if world.pins.accepts(META.id, context.target.endpoint, tool) || !self.called.first(key) {
             return;
         }
         let index = context.target.endpoint;

@@ -92,7 +92,7 @@ impl Rule for ToxicFlow {
                     _ => return,
                 };
                 if !(untrusted || private)
-                    || world.pins.rule_allows(META.id, name)
+                    || world.pins.accepts(META.id, context.target.endpoint, name)
                     || json::path(message.result().unwrap_or_default(), &["isError"]) == Some(b"true")
                 {
                     return;
@@ -129,7 +129,7 @@ impl ToxicFlow {
             .outward
             .get_mut(&context.session.server)
             .is_some_and(|names| names.contains(tool));
-        if !(annotated || self.judged.name(tool).writes_outside) || world.pins.rule_allows(META.id, tool) {
+        if !(annotated || self.judged.name(tool).writes_outside) || world.pins.accepts(META.id, context.target.endpoint, tool) {
             return;
         }
         let Some(read) = self.sessions.get_mut(&id(context.session)) else {

@@ -181,7 +181,7 @@ impl Rule for ArgumentInjection {
         {
             return;
         }
-        if world.pins.rule_allows(META.id, tool) {
+        if world.pins.accepts(META.id, context.target.endpoint, tool) {
             return;
         }
         let Some(arguments) =

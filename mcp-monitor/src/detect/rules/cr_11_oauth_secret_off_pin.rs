@@ -126,7 +126,7 @@ impl Rule for OauthSecretOffPin {
                     self.known.insert(print, index);
                     return;
                 }
-                if pins.rule_allows(META.id, &target.origin.host) {
+                if pins.accepts(META.id, target.endpoint, &target.origin.host) {
                     return;
                 }
                 let index = self

@@ -86,7 +86,7 @@ impl Rule for IssuerMismatch {
             return;
         };
         let pinned = |host: &str| {
-            world.pins.rule_allows(META.id, host)
+            world.pins.accepts(META.id, target.endpoint, host)
                 || world.pins.endpoint(target.endpoint).is_some_and(|e| {
                     let servers = e.auth.authorization_servers.iter();
                     servers

@@ -94,7 +94,7 @@ impl Rule for ForeignElicitationUrl {
                 // What is neither http nor https is RED-10's.
                 continue;
             };
-            if world.pins.rule_allows(META.id, &origin.host) {
+            if world.pins.accepts(META.id, target.endpoint, &origin.host) {
                 continue;
             }
             let Some(what) = wrong(&url, &origin, target, world) else {

@@ -241,7 +241,7 @@ fn is_known(origin: &str, context: &MessageContext<'_>, world: &World<'_>) -> bo
     let host = host_of(origin).trim_start_matches('[').trim_end_matches(']');
     same_site(host, &context.target.origin.host)
         || CDNS.iter().any(|cdn| is_below(host, cdn))
-        || world.pins.rule_allows(META.id, host)
+        || world.pins.accepts(META.id, context.target.endpoint, host)
 }
 
 /// Origin of a network URL; of a UI policy's entry such as `*.host` or `host` too.

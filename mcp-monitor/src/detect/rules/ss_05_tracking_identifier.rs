@@ -132,7 +132,7 @@ impl Rule for TrackingIdentifier {
                     let lower = name.to_ascii_lowercase();
                     if value.len() < MIN_COOKIE
                         || LOAD_BALANCERS.iter().any(|lb| is_balancer(&lower, lb))
-                        || world.pins.rule_allows(META.id, name)
+                        || world.pins.accepts(META.id, target.endpoint, name)
                         || !self.said.first((target.server_key(), name.into()))
                     {
                         continue;

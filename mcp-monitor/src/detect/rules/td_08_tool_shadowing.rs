@@ -313,7 +313,7 @@ fn is_name(c: char) -> bool {
 
 fn is_generic(name: &str, world: &World<'_>) -> bool {
     let plain = looks(name);
-    GENERIC.iter().any(|g| looks(g) == plain) || world.pins.rule_allows(META.id, name)
+    GENERIC.iter().any(|g| looks(g) == plain) || world.pins.accepts(META.id, None, name)
 }
 
 /// A name without what readers overlook: case, separators, and characters that look like others.
