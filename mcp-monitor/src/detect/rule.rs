@@ -32,6 +32,8 @@ pub enum Kind {
     Document,
     /// [`SeenKind::SseEndpoint`].
     SseEndpoint,
+    /// [`SeenKind::AlternativeService`].
+    AlternativeService,
     /// [`SeenKind::Message`].
     Message,
     /// [`SeenKind::Anomaly`].
@@ -42,7 +44,7 @@ pub enum Kind {
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// Of an event.
     pub fn of(kind: &SeenKind<'_>) -> Self {
@@ -60,6 +62,7 @@ impl Kind {
             SeenKind::Response { .. } => Self::Response,
             SeenKind::Document { .. } => Self::Document,
             SeenKind::SseEndpoint { .. } => Self::SseEndpoint,
+            SeenKind::AlternativeService { .. } => Self::AlternativeService,
             SeenKind::Message { .. } => Self::Message,
             SeenKind::Anomaly(_) => Self::Anomaly,
             SeenKind::Tick => Self::Tick,

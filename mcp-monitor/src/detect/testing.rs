@@ -396,6 +396,7 @@ pub(crate) fn request(method: &str, target: &str, list: &[(&str, &str)]) -> Requ
         scheme: None,
         authority: headers.get("host").map(Bytes::copy_from_slice),
         headers,
+        partial: false,
         first: PacketId::default(),
         at: At::default(),
     }
@@ -406,6 +407,7 @@ pub(crate) fn response(status: u16, list: &[(&str, &str)]) -> ResponseHead {
         status,
         version: Version::Http11,
         headers: headers(list),
+        partial: false,
         first: PacketId::default(),
         at: At::default(),
     }

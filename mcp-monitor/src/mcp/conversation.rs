@@ -16,6 +16,7 @@ use super::{
     jsonrpc::{self, Envelope, Parsed},
     message::{Carrier, Message, MessageKind},
     methods,
+    stray::{Found, Scanner},
 };
 use crate::{
     proto::{
@@ -94,6 +95,8 @@ enum Sink {
         first: Option<PacketId>,
         endpoints: u32,
     },
+    /// Its head was not captured: searched for whole messages.
+    Headless(Box<Scanner>),
 }
 
 #[derive(Debug)]
@@ -108,6 +111,21 @@ struct Exchange {
     response_ended: bool,
 }
 
+impl Exchange {
+    /// Of which no head was seen.
+    fn unseen() -> Self {
+        Self {
+            request: None,
+            mark: Mark::Maybe,
+            streamable: false,
+            request_body: Sink::Ignore,
+            response_body: Sink::Ignore,
+            request_ended: false,
+            response_ended: false,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Conversation {
@@ -116,7 +134,12 @@ pub struct Conversation {
     exchanges: BTreeMap<ExchangeId, Box<Exchange>>,
     /// MCP was proven on this connection.
     mcp: bool,
+    /// Bytes outside of every message, by direction.
+    strays: [Option<Box<Scanner>>; 2],
 }
+
+/// The exchange of messages found outside of every exchange.
+const STRAY: ExchangeId = ExchangeId(u64::MAX);
 
 /// What came out, in order.
 pub type Output = Vec<(At, FlowEventKind)>;
@@ -128,6 +151,7 @@ impl Conversation {
             limits,
             exchanges: BTreeMap::new(),
             mcp: false,
+            strays: [None, None],
         }
     }
 
@@ -166,6 +190,7 @@ impl Conversation {
                 if let Some(sink) = self.sink(exchange, direction) {
                     match sink {
                         Sink::Events { decoder, sse, .. } if decoder.is_none() => sse.gap(),
+                        Sink::Headless(scanner) => scanner.gap(),
                         other => *other = Sink::Ignore,
                     }
                 }
@@ -178,8 +203,91 @@ impl Conversation {
             } => {
                 self.end(exchange, direction, complete, at, counters, out);
             }
+            HttpEvent::Headless { exchange, direction } => self.headless(exchange, direction),
+            HttpEvent::Stray { direction, data, at } => self.stray(direction, &data, at, counters, out),
+            HttpEvent::StrayGap { direction } => {
+                if let Some(scanner) = self.scanner(direction) {
+                    scanner.gap();
+                }
+            }
+            HttpEvent::AlternativeService {
+                exchange,
+                origin,
+                value,
+                at,
+            } => out.push((
+                at,
+                FlowEventKind::AlternativeService {
+                    exchange,
+                    origin,
+                    value,
+                },
+            )),
             HttpEvent::Anomaly { anomaly, at } => out.push((at, FlowEventKind::Anomaly(anomaly))),
             HttpEvent::Upgraded { .. } | HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } => {}
+        }
+    }
+
+    /// Takes bytes that belong to no known message: a capture began, or lost bytes, in the middle of one. Whole
+    /// JSON-RPC messages among them are found; that they are MCP must show in them.
+    pub fn stray(
+        &mut self,
+        direction: Direction,
+        data: &Bytes,
+        at: At,
+        counters: &mut ConversationCounters,
+        out: &mut Output,
+    ) {
+        let cap = self.limits.message;
+        let scanner = self
+            .scanner(direction)
+            .get_or_insert_with(|| Box::new(Scanner::new(cap)));
+        let mut found = Vec::new();
+        let anomaly = scanner.push(data, at.packet, &mut found);
+        out.extend(anomaly.map(|a| (at, FlowEventKind::Anomaly(a))));
+        self.found(STRAY, direction, found, at, counters, out);
+    }
+
+    /// Client and server were taken for each other so far.
+    pub fn swap_strays(&mut self) {
+        self.strays.reverse();
+    }
+
+    fn scanner(&mut self, direction: Direction) -> &mut Option<Box<Scanner>> {
+        let [to_server, to_client] = &mut self.strays;
+        match direction {
+            Direction::ToServer => to_server,
+            Direction::ToClient => to_client,
+        }
+    }
+
+    fn found(
+        &mut self,
+        id: ExchangeId,
+        direction: Direction,
+        found: Vec<Found>,
+        at: At,
+        counters: &mut ConversationCounters,
+        out: &mut Output,
+    ) {
+        for Found { text, sse, first } in found {
+            if memchr::memmem::find(&text, b"\"jsonrpc\"").is_some() {
+                let carrier = if sse { Carrier::Sse } else { Carrier::Body };
+                self.json(id, direction, &text, carrier, first, at, counters, out);
+            }
+        }
+    }
+
+    fn headless(&mut self, id: ExchangeId, direction: Direction) {
+        let scanner = Sink::Headless(Box::new(Scanner::new(self.limits.message)));
+        if !self.exchanges.contains_key(&id) && self.exchanges.len() >= self.limits.exchanges {
+            self.exchanges.pop_first();
+        }
+        self.exchanges
+            .entry(id)
+            .or_insert_with(|| Box::new(Exchange::unseen()));
+        if let Some(sink) = self.sink(id, direction) {
+            *sink = scanner;
         }
     }
 
@@ -269,16 +377,12 @@ impl Conversation {
         counters: &mut ConversationCounters,
         out: &mut Output,
     ) {
-        let unseen = Exchange {
-            request: None,
-            mark: Mark::Maybe,
-            streamable: false,
-            request_body: Sink::Ignore,
-            response_body: Sink::Ignore,
-            request_ended: true,
-            response_ended: false,
-        };
-        let exchange = self.exchanges.entry(id).or_insert_with(|| Box::new(unseen));
+        let exchange = self.exchanges.entry(id).or_insert_with(|| {
+            Box::new(Exchange {
+                request_ended: true,
+                ..Exchange::unseen()
+            })
+        });
         if head.headers.get("mcp-session-id").is_some() {
             exchange.mark = Mark::Yes;
         }
@@ -306,6 +410,9 @@ impl Conversation {
                         || refuses(request.as_deref(), &head)) =>
             {
                 self.whole(&head.headers, media_type, at, out)
+            }
+            None if head.partial && mark > Mark::No => {
+                Sink::Headless(Box::new(Scanner::new(self.limits.message)))
             }
             _ => Sink::Ignore,
         };
@@ -367,6 +474,12 @@ impl Conversation {
         };
         match sink {
             Sink::Ignore => {}
+            Sink::Headless(scanner) => {
+                let mut found = Vec::new();
+                let anomaly = scanner.push(&data, at.packet, &mut found);
+                out.extend(anomaly.map(|a| (at, FlowEventKind::Anomaly(a))));
+                self.found(id, direction, found, at, counters, out);
+            }
             Sink::Whole {
                 decoder, collected, ..
             } => {

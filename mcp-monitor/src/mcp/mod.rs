@@ -10,6 +10,7 @@ pub mod message;
 pub mod methods;
 pub mod names;
 pub mod sessions;
+mod stray;
 pub mod target;
 pub mod tracker;
 

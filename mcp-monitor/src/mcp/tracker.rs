@@ -240,6 +240,10 @@ impl Tracker {
                 return self.response(flow, *exchange, request.as_ref(), head);
             }
             FlowEventKind::Document(document) => return self.http_step(flow, document.exchange),
+            FlowEventKind::AlternativeService {
+                exchange: Some(exchange),
+                ..
+            } => return self.http_step(flow, *exchange),
             FlowEventKind::SseEndpoint { exchange, event, .. } => {
                 self.sse_endpoint(flow, *exchange, &event.data);
                 return self.http_step(flow, *exchange);

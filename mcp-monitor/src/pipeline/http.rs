@@ -68,6 +68,21 @@ impl Http {
         )
     }
 
+    /// HTTP/2 that the capture joins in mid-connection.
+    pub(super) fn joined_http2(limits: ApplicationLimits, depth: u8) -> Self {
+        let connection = http2::Connection::joined(limits.http2);
+        Self::new(limits, Parser::Two(Box::new(connection)), depth)
+    }
+
+    /// Goes on with what was found before the protocol was known; `swapped`: client and server were taken for
+    /// each other.
+    pub(super) fn with(self, mut conversation: Conversation, swapped: bool) -> Self {
+        if swapped {
+            conversation.swap_strays();
+        }
+        Self { conversation, ..self }
+    }
+
     fn new(limits: ApplicationLimits, parser: Parser, depth: u8) -> Self {
         Self {
             limits,
@@ -267,20 +282,31 @@ impl Http {
 
 /// Streams of an upgraded connection, apart from the exchanges before the upgrade.
 fn renumber(mut event: HttpEvent, asked_by: ExchangeId) -> HttpEvent {
+    let renumber_id = |exchange: &mut ExchangeId| {
+        *exchange = if exchange.0 == 1 {
+            asked_by
+        } else {
+            ExchangeId(exchange.0 | 1 << 32)
+        };
+    };
     match &mut event {
         HttpEvent::Request { exchange, .. }
         | HttpEvent::Response { exchange, .. }
         | HttpEvent::Body { exchange, .. }
         | HttpEvent::BodyGap { exchange, .. }
         | HttpEvent::End { exchange, .. }
-        | HttpEvent::Upgraded { exchange, .. } => {
-            *exchange = if exchange.0 == 1 {
-                asked_by
-            } else {
-                ExchangeId(exchange.0 | 1 << 32)
-            };
-        }
-        HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } | HttpEvent::Anomaly { .. } => {}
+        | HttpEvent::Headless { exchange, .. }
+        | HttpEvent::Upgraded { exchange, .. } => renumber_id(exchange),
+        HttpEvent::AlternativeService {
+            exchange: Some(exchange),
+            ..
+        } => renumber_id(exchange),
+        HttpEvent::AlternativeService { exchange: None, .. }
+        | HttpEvent::Stray { .. }
+        | HttpEvent::StrayGap { .. }
+        | HttpEvent::Tunnel { .. }
+        | HttpEvent::TunnelGap { .. }
+        | HttpEvent::Anomaly { .. } => {}
     }
     event
 }

@@ -32,6 +32,8 @@ pub struct Detected {
     /// Client and server are the other way round than the flow has them. Only where the
     /// start of the connection was not seen.
     pub swapped: bool,
+    /// The connection is joined in the middle: what tells it is no start of it.
+    pub joined: bool,
 }
 
 /// A piece kept until the verdict; feed these to the parser, in order.
@@ -53,6 +55,7 @@ pub struct Detector {
     to_server: BytesMut,
     to_client: BytesMut,
     held: Vec<Held>,
+    stray: Vec<Held>,
     scanned: u64,
 }
 
@@ -65,11 +68,13 @@ impl Detector {
             to_server: BytesMut::new(),
             to_client: BytesMut::new(),
             held: Vec::new(),
+            stray: Vec::new(),
             scanned: 0,
         }
     }
 
-    /// The next bytes of a direction; `None` while it cannot be told.
+    /// The next bytes of a direction; `None` while it cannot be told. In a connection not seen from its start,
+    /// what turned out to be no start is in [`Self::take_stray`].
     pub fn data(&mut self, direction: Direction, at: At, data: Bytes) -> Option<Detected> {
         if data.is_empty() {
             return None;
@@ -89,7 +94,7 @@ impl Detector {
         if verdict == Verdict::NotForUs && swappable && !prefix.is_empty() {
             // What was held was no start; this piece may be.
             prefix.clear();
-            self.held.retain(|held| held.direction != direction);
+            let_go(&mut self.held, &mut self.stray, direction);
             verdict = judge(&data, direction, swappable);
         }
         match verdict {
@@ -108,9 +113,13 @@ impl Detector {
                 self.scanned = self
                     .scanned
                     .saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+                if !self.from_start {
+                    self.stray.push(Held { direction, at, data });
+                }
                 (self.from_start || self.scanned > MAX_SCAN).then_some(Detected {
                     protocol: Protocol::Other,
                     swapped: false,
+                    joined: false,
                 })
             }
         }
@@ -123,13 +132,27 @@ impl Detector {
             Direction::ToServer => self.to_server.clear(),
             Direction::ToClient => self.to_client.clear(),
         }
-        self.held.retain(|held| held.direction != direction);
+        let_go(&mut self.held, &mut self.stray, direction);
+    }
+
+    /// The pieces that began nothing, in the order they came; bytes may be missing between them.
+    pub fn take_stray(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.stray)
     }
 
     /// The pieces kept, in the order they came.
     pub fn take_held(&mut self) -> Vec<Held> {
         std::mem::take(&mut self.held)
     }
+}
+
+/// What was held of a direction was no start.
+fn let_go(held: &mut Vec<Held>, stray: &mut Vec<Held>, direction: Direction) {
+    let (none, others): (Vec<_>, Vec<_>) = std::mem::take(held)
+        .into_iter()
+        .partition(|piece| piece.direction == direction);
+    *held = others;
+    stray.extend(none);
 }
 
 #[derive(PartialEq, Eq)]
@@ -145,8 +168,22 @@ fn judge(bytes: &[u8], direction: Direction, swappable: bool) -> Verdict {
         (_, Probe::NotForUs) if swappable => (judge_as(bytes, direction.reversed()), true),
         plain => (plain, false),
     };
+    if probe.1 == Probe::NotForUs
+        && swappable
+        && let Some(sender) = http2::joins(bytes)
+    {
+        return Verdict::Certain(Detected {
+            protocol: Protocol::Http2,
+            swapped: sender.is_some_and(|sender| sender != direction),
+            joined: true,
+        });
+    }
     match probe {
-        (protocol, Probe::Certain) => Verdict::Certain(Detected { protocol, swapped }),
+        (protocol, Probe::Certain) => Verdict::Certain(Detected {
+            protocol,
+            swapped,
+            joined: false,
+        }),
         (_, Probe::Unsure) => Verdict::Unsure,
         (_, Probe::NotForUs) => Verdict::NotForUs,
     }
@@ -197,6 +234,7 @@ mod tests {
         Some(Detected {
             protocol,
             swapped: false,
+            joined: false,
         })
     }
 
@@ -232,6 +270,7 @@ mod tests {
         let swapped = Some(Detected {
             protocol: Protocol::Http1,
             swapped: true,
+            joined: false,
         });
         assert_eq!(run(false, &[(ToClient, "GET / HTTP/1.1\r\n")]), (swapped, 1));
         assert_eq!(

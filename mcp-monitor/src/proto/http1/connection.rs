@@ -93,7 +93,15 @@ impl Connection {
                 out.push(HttpEvent::TunnelGap { direction, bytes, at });
                 State::Tunnel
             }
-            State::Seek | State::Head(_) | State::Held(_) => self.out_of_step(direction),
+            State::Seek | State::Head(_) | State::Held(_) => {
+                if let State::Head(partial) = state
+                    && partial.unsure
+                {
+                    stray(direction, at, partial.bytes.freeze(), out);
+                }
+                out.push(HttpEvent::StrayGap { direction });
+                self.out_of_step(direction)
+            }
             State::SeekChunk(exchange) => {
                 out.push(gap(exchange, None));
                 State::SeekChunk(exchange)
@@ -113,6 +121,7 @@ impl Connection {
                     Framing::Length(left) => {
                         out.push(gap(body.exchange, Some(*left)));
                         end(out, body.exchange, direction, false, at);
+                        out.push(HttpEvent::StrayGap { direction });
                         self.out_of_step(direction)
                     }
                     Framing::Chunked(chunked) if bytes <= chunked.skippable() => {
@@ -223,7 +232,7 @@ impl Connection {
                     Probe::NotForUs
                 };
                 if verdict == Probe::NotForUs {
-                    data.clear();
+                    stray(direction, at, mem::take(data), out);
                     return State::Seek;
                 }
                 State::Head(Partial {
@@ -237,11 +246,23 @@ impl Connection {
                     end(out, exchange, direction, false, at);
                     return self.out_of_step(direction);
                 }
-                let Some(offset) = chunked::find_chunk(data) else {
-                    data.clear();
+                let offset = chunked::find_chunk(data);
+                let mut before = data.split_to(offset.unwrap_or(data.len()));
+                if offset.is_some() && before.ends_with(b"\r\n") {
+                    before.truncate(before.len().saturating_sub(2));
+                }
+                if !before.is_empty() {
+                    // What is left of the chunk. Framing may be among it, which a reader of lines passes over.
+                    out.push(HttpEvent::Body {
+                        exchange,
+                        direction,
+                        data: before,
+                        at,
+                    });
+                }
+                if offset.is_none() {
                     return State::SeekChunk(exchange);
-                };
-                data.advance(offset);
+                }
                 State::Body(Body {
                     exchange,
                     framing: Framing::Chunked(Chunked::resumed()),
@@ -291,7 +312,7 @@ impl Connection {
                 Step::Malformed(remark) => {
                     anomaly(out, AnomalyKind::HttpMalformed, remark, at);
                     end(out, exchange, direction, false, at);
-                    data.clear();
+                    stray(direction, at, mem::take(data), out);
                     return self.out_of_step(direction);
                 }
             },
@@ -330,7 +351,10 @@ impl Connection {
                 Probe::Certain => partial.unsure = false,
                 Probe::Unsure if probe(data, direction) != Probe::Certain => {}
                 // What came before was none; this may be one.
-                Probe::Unsure | Probe::NotForUs => return State::Seek,
+                Probe::Unsure | Probe::NotForUs => {
+                    stray(direction, at, partial.bytes.freeze(), out);
+                    return State::Seek;
+                }
             }
         }
         if partial.bytes.is_empty() {
@@ -346,7 +370,7 @@ impl Connection {
         let taken = found.unwrap_or(data.len());
         if partial.bytes.len().saturating_add(taken) > self.limits.max_head {
             anomaly(out, AnomalyKind::HttpHeadLimit, "head above the limit", at);
-            data.clear();
+            stray(direction, at, mem::take(data), out);
             return self.out_of_step(direction);
         }
         let piece = data.split_to(taken);
@@ -400,7 +424,7 @@ impl Connection {
                 if !partial.sought {
                     anomaly(out, AnomalyKind::HttpMalformed, remark, at);
                 }
-                data.clear();
+                stray(direction, at, mem::take(data), out);
                 self.out_of_step(direction)
             }
         }
@@ -444,6 +468,7 @@ impl Connection {
                 scheme,
                 authority,
                 headers: rest.headers,
+                partial: false,
                 first,
                 at,
             }),
@@ -506,6 +531,7 @@ impl Connection {
                 status,
                 version: rest.version,
                 headers: rest.headers,
+                partial: false,
                 first,
                 at,
             }),
@@ -676,6 +702,13 @@ fn protocol(status: u16, headers: &Headers) -> String {
     }
     let value = headers.get("upgrade").unwrap_or_default();
     String::from_utf8_lossy(value).to_ascii_lowercase()
+}
+
+/// What no message could be told of may still hold some.
+fn stray(direction: Direction, at: At, data: Bytes, out: &mut Vec<HttpEvent>) {
+    if !data.is_empty() {
+        out.push(HttpEvent::Stray { direction, data, at });
+    }
 }
 
 fn cut_head(partial: &Partial, at: At, out: &mut Vec<HttpEvent>) {

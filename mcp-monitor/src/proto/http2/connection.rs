@@ -7,13 +7,16 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::{
     Limits, PREFACE,
     frame::{
-        CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADER, HEADERS, PADDED, PRIORITY, PUSH_PROMISE,
-        RST_STREAM, plausible,
+        ALTSVC, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADER, HEADERS, PADDED,
+        PRIORITY, PUSH_PROMISE, RST_STREAM, plausible,
     },
     hpack::{Block, Decoder},
 };
 use crate::{
-    proto::http::{ExchangeId, Headers, HttpEvent, RequestHead, ResponseHead, Version},
+    proto::{
+        http::{ExchangeId, Headers, HttpEvent, RequestHead, ResponseHead, Version},
+        reader::Reader,
+    },
     types::{Anomaly, AnomalyKind, At, Direction, PacketId},
 };
 
@@ -28,8 +31,6 @@ pub struct Connection {
     /// The connection was seen from its start and nothing was lost: a stream that is not
     /// known was closed.
     whole: bool,
-    /// Streams above the limit up to this one are not followed.
-    passed_over: u32,
 }
 
 /// One direction.
@@ -51,6 +52,8 @@ enum State {
     Data { frame: Frame, part: Part },
     /// In a payload that belongs to a header block.
     Block { left: usize },
+    /// In the payload of GOAWAY or ALTSVC, which is kept.
+    Notice { frame: Frame, left: usize },
     /// In a payload that is passed over.
     Skip { left: usize },
     /// Frame boundaries were lost.
@@ -58,6 +61,9 @@ enum State {
     /// Not HTTP/2 after all.
     Done,
 }
+
+/// Octets of a GOAWAY or ALTSVC that are looked at; longer ones are passed over.
+const MAX_NOTICE: usize = 8 * 1024;
 
 #[derive(Clone, Copy, Debug)]
 enum Part {
@@ -89,6 +95,8 @@ struct Stream {
 /// One direction of a stream.
 #[derive(Clone, Copy, Default, Debug)]
 struct Half {
+    /// Something of it was captured.
+    seen: bool,
     head: bool,
     ended: bool,
     lossy: bool,
@@ -123,7 +131,6 @@ impl Connection {
             to_client: Side::new(0, &limits),
             streams: BTreeMap::new(),
             whole: true,
-            passed_over: 0,
             limits,
         }
     }
@@ -133,6 +140,7 @@ impl Connection {
     pub fn upgraded(limits: Limits) -> Self {
         let mut connection = Self::new(limits);
         let request = Half {
+            seen: true,
             head: true,
             ended: true,
             lossy: false,
@@ -185,6 +193,16 @@ impl Connection {
                     if left == 0 {
                         side.state = State::Header;
                         self.fragment(direction, at, out);
+                    }
+                }
+                State::Notice { frame, left } => {
+                    let piece = data.split_to(left.min(data.len()));
+                    let left = left.saturating_sub(piece.len());
+                    let side = self.side(direction);
+                    side.header.extend_from_slice(&piece);
+                    side.state = State::Notice { frame, left };
+                    if left == 0 {
+                        self.notice(direction, at, frame, out);
                     }
                 }
                 State::Skip { left } => {
@@ -324,6 +342,13 @@ impl Connection {
                     self.end(Direction::ToServer, frame.stream, false, at, out);
                     return self.end(Direction::ToClient, frame.stream, false, at, out);
                 }
+                GOAWAY | ALTSVC if (1..=MAX_NOTICE).contains(&frame.length) => {
+                    side.state = State::Notice {
+                        frame,
+                        left: frame.length,
+                    };
+                    return;
+                }
                 CONTINUATION => {
                     // Its HEADERS was not seen.
                     side.hpack.lose();
@@ -381,7 +406,7 @@ impl Connection {
             Part::Data { left, padding } => {
                 let piece = data.split_to(left.min(data.len()));
                 let left = left.saturating_sub(piece.len());
-                if !piece.is_empty() && self.follows(direction, frame.stream) {
+                if !piece.is_empty() && self.follows(direction, frame.stream, at, out) {
                     out.push(HttpEvent::Body {
                         exchange: id(frame.stream),
                         direction,
@@ -430,16 +455,69 @@ impl Connection {
 
     /// DATA of this stream is worth reporting. In a connection joined in the middle, a
     /// stream whose head was not seen is opened by it.
-    fn follows(&mut self, direction: Direction, stream: u32) -> bool {
-        if !self.whole && !self.streams.contains_key(&stream) && stream > self.passed_over {
-            if self.streams.len() >= self.limits.max_streams {
-                return false;
-            }
-            self.streams.insert(stream, Stream::default());
+    fn follows(&mut self, direction: Direction, stream: u32, at: At, out: &mut Vec<HttpEvent>) -> bool {
+        if !self.whole && !self.streams.contains_key(&stream) && !pushed(stream) {
+            self.open(stream, at, out);
         }
-        self.streams
-            .get_mut(&stream)
-            .is_some_and(|stream| !stream.half(direction).ended)
+        let Some(entry) = self.streams.get_mut(&stream) else {
+            return false;
+        };
+        let half = entry.half(direction);
+        if !half.ended && !half.seen {
+            out.push(HttpEvent::Headless {
+                exchange: id(stream),
+                direction,
+            });
+        }
+        half.seen = true;
+        !half.ended
+    }
+
+    /// A new stream; the oldest open one makes room.
+    fn open(&mut self, stream: u32, at: At, out: &mut Vec<HttpEvent>) {
+        if self.streams.len() >= self.limits.max_streams.max(1)
+            && let Some((oldest, _)) = self.streams.first_key_value()
+        {
+            let oldest = *oldest;
+            let remark = format!("more than {} streams open", self.limits.max_streams);
+            anomaly(out, AnomalyKind::HttpPipelineLimit, remark, at);
+            self.end(Direction::ToServer, oldest, false, at, out);
+            self.end(Direction::ToClient, oldest, false, at, out);
+        }
+        self.streams.insert(stream, Stream::default());
+    }
+
+    /// A frame that says something of the connection is complete.
+    fn notice(&mut self, direction: Direction, at: At, frame: Frame, out: &mut Vec<HttpEvent>) {
+        let side = self.side(direction);
+        side.state = State::Header;
+        let payload = side.header.split().freeze();
+        let mut reader = Reader::new(&payload);
+        if frame.kind == GOAWAY {
+            // RFC 9113 section 6.8: what the client sent on later streams was not and will not be answered here.
+            let Some(last) = reader.u32().filter(|_| direction == Direction::ToClient) else {
+                return;
+            };
+            let later = (last & 0x7fff_ffff).saturating_add(1);
+            let refused: Vec<u32> = self.streams.range(later..).map(|(stream, _)| *stream).collect();
+            for stream in refused {
+                self.end(Direction::ToServer, stream, false, at, out);
+                self.end(Direction::ToClient, stream, false, at, out);
+            }
+            return;
+        }
+        // RFC 7838 section 4: only the server sends it; on stream 0 it names an origin, elsewhere it has none.
+        let Some(origin) = reader.run16().map(|origin| payload.slice_ref(origin.rest())) else {
+            return error(out, "ALTSVC shorter than its origin", at);
+        };
+        if direction == Direction::ToClient && origin.is_empty() != (frame.stream == 0) {
+            out.push(HttpEvent::AlternativeService {
+                exchange: (frame.stream != 0).then(|| id(frame.stream)),
+                origin,
+                value: payload.slice_ref(reader.rest()),
+                at,
+            });
+        }
     }
 
     /// A frame of a header block is complete.
@@ -493,15 +571,10 @@ impl Connection {
         }
         if !self.streams.contains_key(&stream) {
             let closed = self.whole && direction == Direction::ToClient;
-            if closed || stream <= self.passed_over {
+            if closed || pushed(stream) {
                 return;
             }
-            if self.streams.len() >= self.limits.max_streams {
-                self.passed_over = stream;
-                let remark = format!("more than {} streams open", self.limits.max_streams);
-                return anomaly(out, AnomalyKind::HttpPipelineLimit, remark, at);
-            }
-            self.streams.insert(stream, Stream::default());
+            self.open(stream, at, out);
         }
         let Some(entry) = self.streams.get_mut(&stream) else {
             return;
@@ -511,17 +584,27 @@ impl Connection {
         if half.ended {
             return;
         }
-        if !half.head {
+        // A block after data is one of trailers, also where the head was not captured.
+        if !half.head && !half.seen {
             let head = Head::new(decoded);
             if direction == Direction::ToClient && (100..200).contains(&head.status) && head.status != 101 {
                 return;
             }
-            half.head = true;
+            half.seen = true;
             if unpaired {
                 let remark = format!("stream {stream}: no request seen");
                 anomaly(out, AnomalyKind::HttpUnpaired, remark, at);
             }
-            out.push(head.event(direction, id(stream), block.first, at));
+            if head.names_itself(direction) {
+                half.head = true;
+                out.push(head.event(direction, id(stream), block.first, at));
+            } else {
+                // Method, target or status may have been any: better no head than a wrong one.
+                out.push(HttpEvent::Headless {
+                    exchange: id(stream),
+                    direction,
+                });
+            }
         }
         if block.flags & END_STREAM != 0 {
             self.end(direction, stream, true, at, out);
@@ -562,6 +645,16 @@ impl Connection {
                 at,
             });
         }
+        if entry.response.ended && !entry.request.ended && !entry.request.seen {
+            // Its request came before the capture did, or in the direction that is not captured.
+            entry.request.ended = true;
+            out.push(HttpEvent::End {
+                exchange: id(stream),
+                direction: Direction::ToServer,
+                complete: false,
+                at,
+            });
+        }
         if entry.request.ended && entry.response.ended {
             self.streams.remove(&stream);
         }
@@ -570,6 +663,11 @@ impl Connection {
 
 fn id(stream: u32) -> ExchangeId {
     ExchangeId(u64::from(stream))
+}
+
+/// RFC 9113 section 5.1.1: streams that the server opens are even. Clients refuse them, and nobody sends MCP that way.
+fn pushed(stream: u32) -> bool {
+    stream & 1 == 0
 }
 
 fn skip(left: usize) -> State {
@@ -606,6 +704,7 @@ struct Head {
     authority: Option<Bytes>,
     status: u16,
     headers: Headers,
+    partial: bool,
 }
 
 impl Head {
@@ -617,6 +716,7 @@ impl Head {
             authority: None,
             status: 0,
             headers: Headers::default(),
+            partial: block.unknown > 0,
         };
         for (name, value) in block.fields {
             match name.as_ref() {
@@ -638,6 +738,18 @@ impl Head {
         head
     }
 
+    /// Every field is there that says what the message is; always so where nothing was lost.
+    fn names_itself(&self, direction: Direction) -> bool {
+        let named = match direction {
+            Direction::ToServer => {
+                let target = !self.target.is_empty() || self.method.as_ref() == b"CONNECT";
+                !self.method.is_empty() && target && self.authority.is_some()
+            }
+            Direction::ToClient => self.status != 0,
+        };
+        named || !self.partial
+    }
+
     fn event(self, direction: Direction, exchange: ExchangeId, first: PacketId, at: At) -> HttpEvent {
         let version = Version::Http2;
         match direction {
@@ -650,6 +762,7 @@ impl Head {
                     scheme: self.scheme,
                     authority: self.authority,
                     headers: self.headers,
+                    partial: self.partial,
                     first,
                     at,
                 }),
@@ -660,6 +773,7 @@ impl Head {
                     status: self.status,
                     version,
                     headers: self.headers,
+                    partial: self.partial,
                     first,
                     at,
                 }),
