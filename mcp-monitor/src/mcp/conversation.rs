@@ -185,16 +185,11 @@ impl Conversation {
                 self.body(exchange, direction, data, at, counters, out);
             }
             HttpEvent::BodyGap {
-                exchange, direction, ..
-            } => {
-                if let Some(sink) = self.sink(exchange, direction) {
-                    match sink {
-                        Sink::Events { decoder, sse, .. } if decoder.is_none() => sse.gap(),
-                        Sink::Headless(scanner) => scanner.gap(),
-                        other => *other = Sink::Ignore,
-                    }
-                }
-            }
+                exchange,
+                direction,
+                at,
+                ..
+            } => self.body_gap(exchange, direction, at, counters, out),
             HttpEvent::End {
                 exchange,
                 direction,
@@ -225,6 +220,41 @@ impl Conversation {
             )),
             HttpEvent::Anomaly { anomaly, at } => out.push((at, FlowEventKind::Anomaly(anomaly))),
             HttpEvent::Upgraded { .. } | HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } => {}
+        }
+    }
+
+    fn body_gap(
+        &mut self,
+        id: ExchangeId,
+        direction: Direction,
+        at: At,
+        counters: &mut ConversationCounters,
+        out: &mut Output,
+    ) {
+        let mut scanner = Box::new(Scanner::new(self.limits.message));
+        let Some(sink) = self.sink(id, direction) else {
+            return;
+        };
+        match sink {
+            Sink::Events { decoder, sse, .. } if decoder.is_none() => sse.gap(),
+            Sink::Headless(scanner) => scanner.gap(),
+            Sink::Whole {
+                decoder, collected, ..
+            } => {
+                // In HTTP/2 it is not known whose bytes are missing: the text may be whole already.
+                let mut found = Vec::new();
+                let first = collected.first.unwrap_or(at.packet);
+                // No longer than the body, so it cannot be above the limit.
+                _ = scanner.push(&collected.take(), first, &mut found);
+                scanner.gap();
+                *sink = if decoder.is_none() {
+                    Sink::Headless(scanner)
+                } else {
+                    Sink::Ignore
+                };
+                self.found(id, direction, found, at, counters, out);
+            }
+            other => *other = Sink::Ignore,
         }
     }
 

@@ -204,7 +204,13 @@ fn judge_as(bytes: &[u8], direction: Direction) -> (Protocol, Probe) {
 
 fn preface(bytes: &[u8], direction: Direction) -> Probe {
     if direction == Direction::ToClient {
-        Probe::NotForUs
+        // RFC 9113 section 3.4: SETTINGS, on stream 0, not an acknowledgement. Where both directions are
+        // captured the client's preface has told already.
+        match bytes.first_chunk() {
+            Some([0, 0, length, 4, 0, 0, 0, 0, 0]) if length.checked_rem(6) == Some(0) => Probe::Certain,
+            None if [0, 0].starts_with(bytes.get(..2).unwrap_or(bytes)) => Probe::Unsure,
+            _ => Probe::NotForUs,
+        }
     } else if bytes.starts_with(http2::PREFACE) {
         Probe::Certain
     } else if http2::PREFACE.starts_with(bytes) {

@@ -31,6 +31,10 @@ pub struct Connection {
     /// The connection was seen from its start and nothing was lost: a stream that is not
     /// known was closed.
     whole: bool,
+    /// The client's direction is captured.
+    client_seen: bool,
+    /// The latest stream that the client is seen to have opened.
+    latest: u32,
 }
 
 /// One direction.
@@ -131,6 +135,8 @@ impl Connection {
             to_client: Side::new(0, &limits),
             streams: BTreeMap::new(),
             whole: true,
+            client_seen: false,
+            latest: 0,
             limits,
         }
     }
@@ -150,6 +156,7 @@ impl Connection {
             ..Stream::default()
         };
         connection.streams.insert(1, stream);
+        connection.latest = 1;
         connection
     }
 
@@ -168,6 +175,7 @@ impl Connection {
     /// The next bytes of a direction; each call is taken for the start of a segment.
     pub fn data(&mut self, direction: Direction, at: At, data: Bytes, out: &mut Vec<HttpEvent>) {
         let mut data = data;
+        self.client_seen |= direction == Direction::ToServer;
         let side = self.side(direction);
         if matches!(side.state, State::Seek) {
             if !plausible(&data) {
@@ -456,7 +464,8 @@ impl Connection {
     /// DATA of this stream is worth reporting. In a connection joined in the middle, a
     /// stream whose head was not seen is opened by it.
     fn follows(&mut self, direction: Direction, stream: u32, at: At, out: &mut Vec<HttpEvent>) -> bool {
-        if !self.whole && !self.streams.contains_key(&stream) && !pushed(stream) {
+        let closed = self.whole && stream <= self.latest;
+        if !closed && !self.streams.contains_key(&stream) && !pushed(stream) {
             self.open(stream, at, out);
         }
         let Some(entry) = self.streams.get_mut(&stream) else {
@@ -570,11 +579,14 @@ impl Connection {
             error(out, remark, at);
         }
         if !self.streams.contains_key(&stream) {
-            let closed = self.whole && direction == Direction::ToClient;
+            let closed = self.whole && direction == Direction::ToClient && stream <= self.latest;
             if closed || pushed(stream) {
                 return;
             }
             self.open(stream, at, out);
+        }
+        if direction == Direction::ToServer && stream > self.latest {
+            self.asked(stream, at, out);
         }
         let Some(entry) = self.streams.get_mut(&stream) else {
             return;
@@ -645,18 +657,26 @@ impl Connection {
                 at,
             });
         }
-        if entry.response.ended && !entry.request.ended && !entry.request.seen {
-            // Its request came before the capture did, or in the direction that is not captured.
-            entry.request.ended = true;
-            out.push(HttpEvent::End {
-                exchange: id(stream),
-                direction: Direction::ToServer,
-                complete: false,
-                at,
-            });
-        }
         if entry.request.ended && entry.response.ended {
             self.streams.remove(&stream);
+        } else if entry.response.ended && !entry.request.seen && !(self.client_seen && stream > self.latest) {
+            // Its request came before the capture did, or in the direction that is not captured.
+            self.end(Direction::ToServer, stream, false, at, out);
+        }
+    }
+
+    /// The client opened a stream. Ids only grow (RFC 9113 section 5.1.1): requests of earlier streams that were
+    /// answered and not seen will not come.
+    fn asked(&mut self, stream: u32, at: At, out: &mut Vec<HttpEvent>) {
+        self.latest = stream;
+        let answered: Vec<u32> = self
+            .streams
+            .range(..stream)
+            .filter(|(_, entry)| entry.response.ended && !entry.request.seen)
+            .map(|(stream, _)| *stream)
+            .collect();
+        for stream in answered {
+            self.end(Direction::ToServer, stream, false, at, out);
         }
     }
 }
