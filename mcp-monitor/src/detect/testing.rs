@@ -471,6 +471,7 @@ pub(crate) fn message(json: &str, direction: Direction, at: At) -> Message {
         error: range(raw.error),
         batch: false,
         carrier: Carrier::Body,
+        event_id: None,
         exchange: ExchangeId(1),
         first: at.packet,
         at,

@@ -12,8 +12,9 @@ use super::{
     FlowEventKind,
     body::Collected,
     event::Document,
-    json,
+    exchange::{Exchange, Mark, Sink},
     jsonrpc::{self, Envelope, Parsed},
+    marks::{has_result_mark, is_auth, is_json, looks_like_uri, names_session, refuses},
     message::{Carrier, Message, MessageKind},
     methods,
     stray::{Found, Scanner},
@@ -67,64 +68,6 @@ pub struct ConversationCounters {
 }
 
 const FORM: &str = "application/x-www-form-urlencoded";
-/// Longest body looked at for a refusal, see [`refuses`].
-const MAX_REFUSAL: usize = 4096;
-
-/// How sure it is that an exchange is MCP.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Mark {
-    No,
-    Maybe,
-    Yes,
-}
-
-#[derive(Debug)]
-enum Sink {
-    /// Not looked at.
-    Ignore,
-    /// Collected whole.
-    Whole {
-        decoder: Option<coding::Decoder>,
-        collected: Collected,
-        media_type: Box<str>,
-    },
-    /// Decoded as it comes.
-    Events {
-        decoder: Option<coding::Decoder>,
-        sse: sse::Decoder,
-        first: Option<PacketId>,
-        endpoints: u32,
-    },
-    /// Its head was not captured: searched for whole messages.
-    Headless(Box<Scanner>),
-}
-
-#[derive(Debug)]
-struct Exchange {
-    request: Option<Arc<RequestHead>>,
-    mark: Mark,
-    /// Accept names both JSON and SSE, as Streamable HTTP demands of clients.
-    streamable: bool,
-    request_body: Sink,
-    response_body: Sink,
-    request_ended: bool,
-    response_ended: bool,
-}
-
-impl Exchange {
-    /// Of which no head was seen.
-    fn unseen() -> Self {
-        Self {
-            request: None,
-            mark: Mark::Maybe,
-            streamable: false,
-            request_body: Sink::Ignore,
-            response_body: Sink::Ignore,
-            request_ended: false,
-            response_ended: false,
-        }
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -603,7 +546,13 @@ impl Conversation {
         }
         // Streams of other protocols (model APIs) cost one search an event.
         if memchr::memmem::find(&event.data, b"\"jsonrpc\"").is_some() {
+            let before = out.len();
             self.json(id, direction, &event.data, Carrier::Sse, first, at, counters, out);
+            for (_, said) in out.iter_mut().skip(before) {
+                if let FlowEventKind::Message(message) = said {
+                    message.event_id.clone_from(&event.id);
+                }
+            }
         }
     }
 
@@ -817,60 +766,9 @@ fn message(
         error: envelope.error,
         batch: envelope.batch,
         carrier,
+        event_id: None,
         exchange,
         first,
         at,
     }
-}
-
-fn is_json(media_type: &str) -> bool {
-    media_type == "application/json" || media_type.ends_with("+json") || media_type == "text/json"
-}
-
-/// Paths of OAuth and its metadata, on whatever host.
-fn is_auth(head: &RequestHead) -> bool {
-    let path = head.path();
-    [
-        &b"/.well-known/"[..],
-        b"oauth",
-        b"/token",
-        b"/authorize",
-        b"/register",
-        b"/revoke",
-        b"/introspect",
-    ]
-    .iter()
-    .any(|part| memchr::memmem::find(path, part).is_some())
-}
-
-/// An error to a request without a body: Streamable HTTP servers say it in JSON-RPC. Such bodies are small.
-fn refuses(request: Option<&RequestHead>, head: &ResponseHead) -> bool {
-    let length = head
-        .headers
-        .get_str("content-length")
-        .and_then(|v| v.parse().ok());
-    head.status >= 400
-        && request.is_some_and(|r| r.method == "GET" || r.method == "DELETE")
-        && length.is_some_and(|n: usize| n <= MAX_REFUSAL)
-}
-
-fn names_session(query: &[u8]) -> bool {
-    let query = query.to_ascii_lowercase();
-    memchr::memmem::find(&query, b"sessionid=").is_some()
-        || memchr::memmem::find(&query, b"session_id=").is_some()
-}
-
-fn looks_like_uri(data: &[u8]) -> bool {
-    data.starts_with(b"/") || memchr::memmem::find(data, b"://").is_some() || names_session(data)
-}
-
-fn has_result_mark(envelope: &Envelope) -> bool {
-    let Some(result) = envelope.result.clone().and_then(|r| envelope.body.get(r)) else {
-        return false;
-    };
-    let mut marked = false;
-    let _ = json::members(result, |key, _| {
-        marked |= methods::RESULT_MARKS.contains(&key.as_ref())
-    });
-    marked
 }

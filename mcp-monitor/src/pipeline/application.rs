@@ -300,6 +300,7 @@ impl Application {
             Protocol::Http1 => Http::http1(self.limits, self.from_start, self.depth),
             Protocol::Http2 if found.joined => Http::joined_http2(self.limits, self.depth),
             Protocol::Http2 => Http::http2(self.limits, self.depth),
+            Protocol::WebSocket => Http::joined_websocket(self.limits, self.depth),
             Protocol::Tls => return State::Tls(Box::new(Tls::new(self.limits))),
             Protocol::Other => return State::Ignored,
         };

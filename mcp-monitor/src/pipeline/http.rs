@@ -74,6 +74,19 @@ impl Http {
         Self::new(limits, Parser::Two(Box::new(connection)), depth)
     }
 
+    /// A WebSocket that the capture joins after its upgrade.
+    pub(super) fn joined_websocket(limits: ApplicationLimits, depth: u8) -> Self {
+        let connection = http1::Connection::tunnel(limits.http1);
+        let tunnel = Tunnel::WebSocket {
+            connection: Box::new(websocket::Connection::joined(limits.websocket)),
+            exchange: ExchangeId(1),
+        };
+        Self {
+            tunnel: Some(tunnel),
+            ..Self::new(limits, Parser::One(Box::new(connection)), depth)
+        }
+    }
+
     /// Goes on with what was found before the protocol was known; `swapped`: client and server were taken for
     /// each other.
     pub(super) fn with(self, mut conversation: Conversation, swapped: bool) -> Self {

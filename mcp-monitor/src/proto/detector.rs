@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Probe, http1, http2, tls};
+use super::{Probe, http1, http2, tls, websocket};
 use crate::types::{At, Direction};
 
 /// As far as any probe looks.
@@ -18,6 +18,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
+    /// WebSocket, joined in the middle.
+    WebSocket,
     /// TLS.
     Tls,
     /// None of these.
@@ -178,6 +180,16 @@ fn judge(bytes: &[u8], direction: Direction, swappable: bool) -> Verdict {
             joined: true,
         });
     }
+    if probe.1 == Probe::NotForUs
+        && swappable
+        && let Some(sender) = websocket::joins(bytes)
+    {
+        return Verdict::Certain(Detected {
+            protocol: Protocol::WebSocket,
+            swapped: sender != direction,
+            joined: true,
+        });
+    }
     match probe {
         (protocol, Probe::Certain) => Verdict::Certain(Detected {
             protocol,
@@ -283,6 +295,34 @@ mod tests {
             run(true, &[(ToClient, "GET / HTTP/1.1\r\n")]),
             (is(Protocol::Other), 0)
         );
+    }
+
+    #[test]
+    fn joined_in_a_protocol_that_was_agreed_before() {
+        for (direction, segment, protocol, swapped) in [
+            (ToServer, &b"\x81\x82\0\0\0\0{}"[..], Protocol::WebSocket, false),
+            (ToServer, b"\x81\x02{}", Protocol::WebSocket, true),
+            (
+                ToClient,
+                b"\0\0\x01\x01\x04\0\0\0\x01\x88",
+                Protocol::Http2,
+                false,
+            ),
+            (ToClient, b"\0\0\x01\x01\x04\0\0\0\x01\x83", Protocol::Http2, true),
+        ] {
+            let mut detector = Detector::new(false);
+            let got = detector.data(direction, At::default(), Bytes::from_static(segment));
+            let joined = true;
+            assert_eq!(
+                got,
+                Some(Detected {
+                    protocol,
+                    swapped,
+                    joined
+                }),
+                "{segment:?}"
+            );
+        }
     }
 
     #[test]

@@ -95,7 +95,12 @@ const WHOLE: &str = "every packet";
 type Key = (u64, String, String, String);
 
 fn key(port: u64, kind: &Value, id: &Value, method: &Value) -> Key {
-    let text = |v: &Value| v.as_str().filter(|text| *text != "null").unwrap_or("-").to_owned();
+    let text = |v: &Value| {
+        v.as_str()
+            .filter(|text| *text != "null")
+            .unwrap_or("-")
+            .to_owned()
+    };
     let method = match kind.as_str() {
         Some("request" | "notification") => text(method),
         _ => String::new(),
@@ -134,7 +139,9 @@ fn check(name: &str, what: &str, frames: &[Frame], positions: &[Value], wrong: &
     for (key, n) in &least {
         let have = found.get(key).copied().unwrap_or_default();
         if have < *n {
-            wrong.push(format!("{name}, {what}: {key:?} is there {n} times, found {have}"));
+            wrong.push(format!(
+                "{name}, {what}: {key:?} is there {n} times, found {have}"
+            ));
         }
     }
     for (key, n) in &found {
@@ -157,7 +164,9 @@ fn check(name: &str, what: &str, frames: &[Frame], positions: &[Value], wrong: &
             .sum();
         // What the other side acknowledged and nobody captured is missing too.
         if said < missing || (what == WHOLE && said > 0) {
-            wrong.push(format!("{name}, {what}: {from} to {to} lacks {missing} bytes, the flow says {said}"));
+            wrong.push(format!(
+                "{name}, {what}: {from} to {to} lacks {missing} bytes, the flow says {said}"
+            ));
         }
     }
 }
@@ -166,7 +175,9 @@ fn check(name: &str, what: &str, frames: &[Frame], positions: &[Value], wrong: &
 fn draws(seed: u64, n: u64) -> impl Iterator<Item = u64> {
     let mut state = seed;
     std::iter::from_fn(move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         Some((state >> 33) % n)
     })
 }
@@ -186,7 +197,12 @@ fn every_capture(mut cut: impl FnMut(&str, &[Frame], &mut dyn FnMut(&str, &[Fram
         });
     }
     let shown = wrong.iter().take(60).map(String::as_str).collect::<Vec<_>>();
-    assert!(wrong.is_empty(), "{} in {checks} captures:\n{}", wrong.len(), shown.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} in {checks} captures:\n{}",
+        wrong.len(),
+        shown.join("\n")
+    );
 }
 
 #[test]
@@ -218,7 +234,14 @@ fn one_direction_only() {
                 .filter(|f| segment(f).is_some_and(|s| clients.contains(&s.from) == from_client))
                 .cloned()
                 .collect();
-            check(if from_client { "of the clients" } else { "of the servers" }, &side);
+            check(
+                if from_client {
+                    "of the clients"
+                } else {
+                    "of the servers"
+                },
+                &side,
+            );
         }
     });
 }

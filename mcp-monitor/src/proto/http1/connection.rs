@@ -63,6 +63,16 @@ impl Connection {
         }
     }
 
+    /// A connection joined after it became another protocol: every byte is passed on.
+    pub fn tunnel(limits: Limits) -> Self {
+        Self {
+            to_server: State::Tunnel,
+            to_client: State::Tunnel,
+            upgraded: Some(ExchangeId(1)),
+            ..Self::new(limits)
+        }
+    }
+
     /// The next bytes of a direction; each call is taken for the start of a segment.
     pub fn data(&mut self, direction: Direction, at: At, data: Bytes, out: &mut Vec<HttpEvent>) {
         let mut data = data;

@@ -1,6 +1,6 @@
 //! Frames of both directions, and the streams they belong to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -10,11 +10,12 @@ use super::{
         ALTSVC, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADER, HEADERS, PADDED,
         PRIORITY, PUSH_PROMISE, RST_STREAM, plausible,
     },
+    head::Head,
     hpack::{Block, Decoder},
 };
 use crate::{
     proto::{
-        http::{ExchangeId, Headers, HttpEvent, RequestHead, ResponseHead, Version},
+        http::{ExchangeId, HttpEvent},
         reader::Reader,
     },
     types::{Anomaly, AnomalyKind, At, Direction, PacketId},
@@ -713,92 +714,6 @@ fn strip(payload: &[u8], kind: u8, flags: u8, first: bool) -> Option<&[u8]> {
         // The promised stream.
         PUSH_PROMISE => part.get(4..),
         _ => Some(part),
-    }
-}
-
-/// Fields of a block, pseudo-header fields taken out.
-struct Head {
-    method: Bytes,
-    target: Bytes,
-    scheme: Option<Bytes>,
-    authority: Option<Bytes>,
-    status: u16,
-    headers: Headers,
-    partial: bool,
-}
-
-impl Head {
-    fn new(block: Block) -> Self {
-        let mut head = Self {
-            method: Bytes::new(),
-            target: Bytes::new(),
-            scheme: None,
-            authority: None,
-            status: 0,
-            headers: Headers::default(),
-            partial: block.unknown > 0,
-        };
-        for (name, value) in block.fields {
-            match name.as_ref() {
-                b":method" => head.method = value,
-                b":path" => head.target = value,
-                b":scheme" => head.scheme = Some(value),
-                b":authority" => head.authority = Some(value),
-                b":status" => {
-                    let text = std::str::from_utf8(&value).unwrap_or_default();
-                    head.status = text.parse().unwrap_or_default();
-                }
-                [b':', ..] => {}
-                _ => head.headers.0.push((name, value)),
-            }
-        }
-        if head.authority.is_none() {
-            head.authority = head.headers.get("host").map(Bytes::copy_from_slice);
-        }
-        head
-    }
-
-    /// Every field is there that says what the message is; always so where nothing was lost.
-    fn names_itself(&self, direction: Direction) -> bool {
-        let named = match direction {
-            Direction::ToServer => {
-                let target = !self.target.is_empty() || self.method.as_ref() == b"CONNECT";
-                !self.method.is_empty() && target && self.authority.is_some()
-            }
-            Direction::ToClient => self.status != 0,
-        };
-        named || !self.partial
-    }
-
-    fn event(self, direction: Direction, exchange: ExchangeId, first: PacketId, at: At) -> HttpEvent {
-        let version = Version::Http2;
-        match direction {
-            Direction::ToServer => HttpEvent::Request {
-                exchange,
-                head: Arc::new(RequestHead {
-                    method: self.method,
-                    target: self.target,
-                    version,
-                    scheme: self.scheme,
-                    authority: self.authority,
-                    headers: self.headers,
-                    partial: self.partial,
-                    first,
-                    at,
-                }),
-            },
-            Direction::ToClient => HttpEvent::Response {
-                exchange,
-                head: Arc::new(ResponseHead {
-                    status: self.status,
-                    version,
-                    headers: self.headers,
-                    partial: self.partial,
-                    first,
-                    at,
-                }),
-            },
-        }
     }
 }
 

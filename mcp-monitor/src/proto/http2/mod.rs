@@ -12,6 +12,7 @@
 
 mod connection;
 mod frame;
+mod head;
 mod hpack;
 mod huffman;
 

@@ -60,6 +60,18 @@ pub enum WsEvent {
     },
 }
 
+/// Whether a connection whose start was not captured is a WebSocket that carries JSON text, judged by a segment of
+/// it; and who sent the segment, since only clients mask.
+pub(super) fn joins(data: &[u8]) -> Option<Direction> {
+    frame::joins(data).map(|masked| {
+        if masked {
+            Direction::ToServer
+        } else {
+            Direction::ToClient
+        }
+    })
+}
+
 /// A connection after its upgrade.
 #[derive(Debug)]
 pub struct Connection {
@@ -76,6 +88,14 @@ impl Connection {
         Self {
             to_server: side::Side::new(Direction::ToServer, limits),
             to_client: side::Side::new(Direction::ToClient, limits),
+        }
+    }
+
+    /// A connection joined in the middle.
+    pub fn joined(limits: Limits) -> Self {
+        Self {
+            to_server: side::Side::new(Direction::ToServer, limits).joined(),
+            to_client: side::Side::new(Direction::ToClient, limits).joined(),
         }
     }
 
