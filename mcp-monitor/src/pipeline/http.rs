@@ -1,5 +1,7 @@
 //! One HTTP connection: HTTP/1 or HTTP/2, what it is upgraded to, and MCP over all of them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::application::{Application, ApplicationCounters, ApplicationLimits, Interest};
@@ -8,6 +10,7 @@ use crate::{
     proto::{
         http::{ExchangeId, HttpEvent},
         http1, http2,
+        tls::decrypt::KeyLog,
         websocket::{self, WsEvent},
     },
     types::{At, Direction, Plaintext},
@@ -48,34 +51,42 @@ pub(super) struct Http {
     tunnel: Option<Tunnel>,
     events: Vec<HttpEvent>,
     depth: u8,
+    /// For TLS inside a tunnel.
+    keys: Option<Arc<KeyLog>>,
 }
 
 impl Http {
-    pub(super) fn http1(limits: ApplicationLimits, from_start: bool, depth: u8) -> Self {
+    pub(super) fn http1(
+        limits: ApplicationLimits,
+        from_start: bool,
+        depth: u8,
+        keys: Option<Arc<KeyLog>>,
+    ) -> Self {
         let connection = if from_start {
             http1::Connection::from_start(limits.http1)
         } else {
             http1::Connection::new(limits.http1)
         };
-        Self::new(limits, Parser::One(Box::new(connection)), depth)
+        Self::new(limits, Parser::One(Box::new(connection)), depth, keys)
     }
 
-    pub(super) fn http2(limits: ApplicationLimits, depth: u8) -> Self {
+    pub(super) fn http2(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
         Self::new(
             limits,
             Parser::Two(Box::new(http2::Connection::new(limits.http2))),
             depth,
+            keys,
         )
     }
 
     /// HTTP/2 that the capture joins in mid-connection.
-    pub(super) fn joined_http2(limits: ApplicationLimits, depth: u8) -> Self {
+    pub(super) fn joined_http2(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
         let connection = http2::Connection::joined(limits.http2);
-        Self::new(limits, Parser::Two(Box::new(connection)), depth)
+        Self::new(limits, Parser::Two(Box::new(connection)), depth, keys)
     }
 
     /// A WebSocket that the capture joins after its upgrade.
-    pub(super) fn joined_websocket(limits: ApplicationLimits, depth: u8) -> Self {
+    pub(super) fn joined_websocket(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
         let connection = http1::Connection::tunnel(limits.http1);
         let tunnel = Tunnel::WebSocket {
             connection: Box::new(websocket::Connection::joined(limits.websocket)),
@@ -83,7 +94,7 @@ impl Http {
         };
         Self {
             tunnel: Some(tunnel),
-            ..Self::new(limits, Parser::One(Box::new(connection)), depth)
+            ..Self::new(limits, Parser::One(Box::new(connection)), depth, keys)
         }
     }
 
@@ -96,7 +107,7 @@ impl Http {
         Self { conversation, ..self }
     }
 
-    fn new(limits: ApplicationLimits, parser: Parser, depth: u8) -> Self {
+    fn new(limits: ApplicationLimits, parser: Parser, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
         Self {
             limits,
             parser,
@@ -104,6 +115,7 @@ impl Http {
             tunnel: None,
             events: Vec::new(),
             depth,
+            keys,
         }
     }
 
@@ -219,9 +231,11 @@ impl Http {
                 connection: Box::new(websocket::Connection::new(self.limits.websocket)),
                 exchange,
             },
-            "connect" if depth <= MAX_DEPTH => {
-                Tunnel::Any(Box::new(Application::tunnelled(self.limits, depth)))
-            }
+            "connect" if depth <= MAX_DEPTH => Tunnel::Any(Box::new(Application::tunnelled(
+                self.limits,
+                depth,
+                self.keys.clone(),
+            ))),
             _ => Tunnel::Unknown,
         });
     }

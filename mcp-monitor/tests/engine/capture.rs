@@ -74,6 +74,7 @@ pub(crate) fn run(capture: Bytes) -> (Vec<Value>, Value) {
         shard: ShardLimits::default(),
         tracker: TrackerLimits::default(),
         alerts: AlerterOptions::default(),
+        keys: Arc::default(),
         fingerprint_key: None,
     };
     let reader = CaptureReader::from_bytes(capture, Path::new("test.pcap"), 0).unwrap();

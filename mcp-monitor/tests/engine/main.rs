@@ -10,3 +10,6 @@
 
 mod capture;
 mod partial;
+mod sessions;
+mod splits;
+mod wire;

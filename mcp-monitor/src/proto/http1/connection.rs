@@ -339,7 +339,7 @@ impl Connection {
     fn after_message(&self, direction: Direction, exchange: ExchangeId, upgrade: bool) -> State {
         if direction == Direction::ToClient {
             fresh()
-        } else if self.upgraded.is_some() {
+        } else if self.upgraded.is_some_and(|asked| asked <= exchange) {
             State::Tunnel
         } else if upgrade {
             State::Held(Held::new(exchange))
@@ -548,7 +548,8 @@ impl Connection {
         });
         if let Some(protocol) = protocol {
             end(out, exchange, DIRECTION, true, at);
-            self.switch(exchange, protocol, at, out);
+            let early = !paired.matched && !orphan;
+            self.switch(exchange, protocol, early, at, out);
             return State::Tunnel;
         }
         self.release(exchange, paired.matched, out);
@@ -570,8 +571,15 @@ impl Connection {
         }
     }
 
-    /// The rest of the connection is another protocol.
-    fn switch(&mut self, exchange: ExchangeId, protocol: String, at: At, out: &mut Vec<HttpEvent>) {
+    /// The rest of the connection is another protocol. `early`: the request that asked for it is still to come.
+    fn switch(
+        &mut self,
+        exchange: ExchangeId,
+        protocol: String,
+        early: bool,
+        at: At,
+        out: &mut Vec<HttpEvent>,
+    ) {
         if self.upgraded.is_some() {
             return;
         }
@@ -586,6 +594,9 @@ impl Connection {
             data,
             at,
         };
+        if early {
+            return;
+        }
         match mem::replace(&mut self.to_server, State::Tunnel) {
             State::Held(held) => out.extend(held.parts.into_iter().map(|(at, data)| tunnel(at, data))),
             State::Head(partial) if !partial.bytes.is_empty() => {
@@ -601,7 +612,7 @@ impl Connection {
     fn switch_by_evidence(&mut self, held: Held, at: At, out: &mut Vec<HttpEvent>) {
         let exchange = held.exchange;
         self.to_server = State::Held(held);
-        self.switch(exchange, "unknown".to_owned(), at, out);
+        self.switch(exchange, "unknown".to_owned(), false, at, out);
     }
 
     fn hold(&mut self, at: At, mut held: Held, data: &mut Bytes, out: &mut Vec<HttpEvent>) -> State {

@@ -467,6 +467,28 @@ fn joined_in_the_middle() {
 }
 
 #[test]
+fn the_request_of_an_upgrade_may_be_captured_after_its_answer() {
+    assert_eq!(
+        play(
+            r"
+            <<< HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\nab
+            >>> GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\ncd
+            >>> ef
+            "
+        ),
+        [
+            "1 101",
+            "1 <- end",
+            "1 upgraded websocket",
+            "<- tunnel ab",
+            "1 GET /ws host= fields=2",
+            "1 -> end",
+            "-> tunnel cdef",
+        ]
+    );
+}
+
+#[test]
 fn what_is_open_at_the_end_is_cut() {
     assert_eq!(
         play(
