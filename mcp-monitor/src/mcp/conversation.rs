@@ -13,6 +13,7 @@ use super::{
     body::Collected,
     event::Document,
     exchange::{Exchange, Mark, Sink},
+    json::{self, JsonError},
     jsonrpc::{self, Envelope, Parsed},
     marks::{has_result_mark, is_auth, is_json, looks_like_uri, names_session, refuses},
     message::{Carrier, Message, MessageKind},
@@ -141,7 +142,11 @@ impl Conversation {
             } => {
                 self.end(exchange, direction, complete, at, counters, out);
             }
-            HttpEvent::Headless { exchange, direction } => self.headless(exchange, direction),
+            HttpEvent::Headless {
+                exchange,
+                direction,
+                at,
+            } => self.headless(exchange, direction, at, out),
             HttpEvent::Stray { direction, data, at } => self.stray(direction, &data, at, counters, out),
             HttpEvent::StrayGap { direction } => {
                 if let Some(scanner) = self.scanner(direction) {
@@ -251,10 +256,10 @@ impl Conversation {
         }
     }
 
-    fn headless(&mut self, id: ExchangeId, direction: Direction) {
+    fn headless(&mut self, id: ExchangeId, direction: Direction, at: At, out: &mut Output) {
         let scanner = Sink::Headless(Box::new(Scanner::new(self.limits.message)));
-        if !self.exchanges.contains_key(&id) && self.exchanges.len() >= self.limits.exchanges {
-            self.exchanges.pop_first();
+        if !self.exchanges.contains_key(&id) {
+            self.make_room(at, out);
         }
         self.exchanges
             .entry(id)
@@ -315,9 +320,7 @@ impl Conversation {
         };
         // Where a capture reordered packets, the answer may have begun already.
         let early = self.exchanges.remove(&id).filter(|e| e.request.is_none());
-        if self.exchanges.len() >= self.limits.exchanges {
-            self.exchanges.pop_first();
-        }
+        self.make_room(head.at, out);
         let (response_body, response_ended) =
             early.map_or((Sink::Ignore, false), |e| (e.response_body, e.response_ended));
         self.exchanges.insert(
@@ -341,6 +344,15 @@ impl Conversation {
                 mcp: marked || self.mcp,
             },
         ));
+    }
+
+    /// The oldest exchange gives way to a new one.
+    fn make_room(&mut self, at: At, out: &mut Output) {
+        if self.exchanges.len() >= self.limits.exchanges && self.exchanges.pop_first().is_some() {
+            let detail = format!("more than {} exchanges open", self.limits.exchanges);
+            let anomaly = Anomaly::new(AnomalyKind::McpTableLimit, detail);
+            out.push((at, FlowEventKind::Anomaly(anomaly)));
+        }
     }
 
     fn response(
@@ -568,9 +580,25 @@ impl Conversation {
         counters: &mut ConversationCounters,
         out: &mut Output,
     ) -> Verdict {
+        let mut say =
+            |kind, detail: String| out.push((at, FlowEventKind::Anomaly(Anomaly::new(kind, detail))));
         let (messages, foreign) = match jsonrpc::parse(text) {
-            Parsed::Messages { messages, foreign } => (messages, foreign),
+            Parsed::Messages {
+                messages,
+                foreign,
+                beyond,
+            } => {
+                if beyond > 0 {
+                    let detail = format!("{beyond} elements of a batch above {}", jsonrpc::MAX_BATCH);
+                    say(AnomalyKind::McpTableLimit, detail);
+                }
+                (messages, foreign)
+            }
             Parsed::Other => return Verdict::Other,
+            Parsed::Malformed(JsonError::TooDeep) => {
+                say(AnomalyKind::JsonDepth, format!("deeper than {}", json::MAX_DEPTH));
+                return Verdict::Other;
+            }
             Parsed::Malformed(_) => return Verdict::Malformed,
         };
         let proven = self.proves_mcp(id, direction, carrier, &messages);

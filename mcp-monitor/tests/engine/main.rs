@@ -9,6 +9,7 @@
 )]
 
 mod capture;
+mod limits;
 mod partial;
 mod sessions;
 mod splits;

@@ -155,6 +155,8 @@ pub enum HttpEvent {
         exchange: ExchangeId,
         /// The request or the response.
         direction: Direction,
+        /// When.
+        at: At,
     },
     /// Bytes of a body, transfer coding removed, content coding not.
     Body {

@@ -477,6 +477,7 @@ impl Connection {
             out.push(HttpEvent::Headless {
                 exchange: id(stream),
                 direction,
+                at,
             });
         }
         half.seen = true;
@@ -616,6 +617,7 @@ impl Connection {
                 out.push(HttpEvent::Headless {
                     exchange: id(stream),
                     direction,
+                    at,
                 });
             }
         }

@@ -73,7 +73,9 @@ fn brief(events: &[HttpEvent]) -> Vec<String> {
                 if *complete { "end" } else { "cut" }
             ),
             HttpEvent::Anomaly { anomaly, .. } => format!("! {} {}", anomaly.kind.slug(), anomaly.detail),
-            HttpEvent::Headless { exchange, direction } => {
+            HttpEvent::Headless {
+                exchange, direction, ..
+            } => {
                 format!("{} {} headless", exchange.0, way(direction))
             }
             HttpEvent::AlternativeService {
