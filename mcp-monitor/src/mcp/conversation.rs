@@ -13,6 +13,7 @@ use super::{
     body::Collected,
     event::Document,
     exchange::{Exchange, Mark, Sink},
+    held::{Gauge, Share},
     json::{self, JsonError},
     jsonrpc::{self, Envelope, Parsed},
     marks::{has_result_mark, is_auth, is_json, looks_like_uri, names_session, refuses},
@@ -38,6 +39,9 @@ pub struct ConversationLimits {
     pub document: usize,
     /// Exchanges open at once (default 1024); the oldest is forgotten first.
     pub exchanges: usize,
+    /// Bodies under way, bytes, over all connections that share their counters (default 1 GiB, which the 16 shards
+    /// of an engine divide among them); a body that would go above is given up.
+    pub held_total: usize,
     /// Decoded size of one coded body.
     pub coding: coding::Limits,
 }
@@ -48,6 +52,7 @@ impl Default for ConversationLimits {
             message: 16 << 20,
             document: 256 << 10,
             exchanges: 1024,
+            held_total: 1 << 30,
             coding: coding::Limits::default(),
         }
     }
@@ -66,6 +71,8 @@ pub struct ConversationCounters {
     pub sse_events: u64,
     /// JSON-RPC messages that are not MCP.
     pub foreign_jsonrpc: u64,
+    /// Bytes of bodies under way now; see [`ConversationLimits::held_total`].
+    pub held: u64,
 }
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -80,6 +87,12 @@ pub struct Conversation {
     mcp: bool,
     /// Bytes outside of every message, by direction.
     strays: [Option<Box<Scanner>>; 2],
+    /// Bytes of bodies under way.
+    gauge: Gauge,
+    /// Those held elsewhere.
+    outside: Option<Share>,
+    /// As much of them as is in the counters.
+    reported: u64,
 }
 
 /// The exchange of messages found outside of every exchange.
@@ -96,6 +109,9 @@ impl Conversation {
             exchanges: BTreeMap::new(),
             mcp: false,
             strays: [None, None],
+            gauge: Gauge::default(),
+            outside: None,
+            reported: 0,
         }
     }
 
@@ -111,6 +127,60 @@ impl Conversation {
 
     /// Takes one event of the connection.
     pub fn handle(&mut self, event: HttpEvent, counters: &mut ConversationCounters, out: &mut Output) {
+        self.event(event, counters, out);
+        self.settle(counters);
+    }
+
+    /// So many bytes are held for this connection elsewhere. True if that is too much: they are to be given up.
+    pub fn held_outside(
+        &mut self,
+        bytes: usize,
+        counters: &mut ConversationCounters,
+        at: At,
+        out: &mut Output,
+    ) -> bool {
+        let gauge = &mut self.gauge;
+        self.outside.get_or_insert_with(|| gauge.share()).set(bytes);
+        let above = bytes > 0 && self.above_total(counters, at, out);
+        self.settle(counters);
+        above
+    }
+
+    /// The connection is over: what it held is given back.
+    pub fn release(&mut self, counters: &mut ConversationCounters) {
+        self.exchanges.clear();
+        self.strays = [None, None];
+        self.outside = None;
+        self.settle(counters);
+    }
+
+    /// Brings the counters up to date.
+    fn settle(&mut self, counters: &mut ConversationCounters) {
+        let bytes = self.gauge.bytes();
+        counters.held = self.held_by_all(counters);
+        self.reported = bytes;
+    }
+
+    fn held_by_all(&self, counters: &ConversationCounters) -> u64 {
+        let others = counters.held.saturating_sub(self.reported);
+        others.saturating_add(self.gauge.bytes())
+    }
+
+    /// Says so if more is held than may be.
+    fn above_total(&self, counters: &ConversationCounters, at: At, out: &mut Output) -> bool {
+        let most = self.limits.held_total;
+        let above = self.held_by_all(counters) > u64::try_from(most).unwrap_or(u64::MAX);
+        if above {
+            let detail = format!("bodies under way above {most} bytes together");
+            out.push((
+                at,
+                FlowEventKind::Anomaly(Anomaly::new(AnomalyKind::BodyLimit, detail)),
+            ));
+        }
+        above
+    }
+
+    fn event(&mut self, event: HttpEvent, counters: &mut ConversationCounters, out: &mut Output) {
         match event {
             HttpEvent::Request { exchange, head } => {
                 counters.http_requests = counters.http_requests.saturating_add(1);
@@ -179,7 +249,7 @@ impl Conversation {
         counters: &mut ConversationCounters,
         out: &mut Output,
     ) {
-        let mut scanner = Box::new(Scanner::new(self.limits.message));
+        let mut scanner = self.new_scanner();
         let Some(sink) = self.sink(id, direction) else {
             return;
         };
@@ -216,14 +286,23 @@ impl Conversation {
         counters: &mut ConversationCounters,
         out: &mut Output,
     ) {
-        let cap = self.limits.message;
-        let scanner = self
-            .scanner(direction)
-            .get_or_insert_with(|| Box::new(Scanner::new(cap)));
+        let mut scanner = match self.scanner(direction).take() {
+            Some(scanner) => scanner,
+            None => self.new_scanner(),
+        };
         let mut found = Vec::new();
         let anomaly = scanner.push(data, at.packet, &mut found);
         out.extend(anomaly.map(|a| (at, FlowEventKind::Anomaly(a))));
+        if self.above_total(counters, at, out) {
+            scanner.gap();
+        }
+        *self.scanner(direction) = Some(scanner);
         self.found(STRAY, direction, found, at, counters, out);
+        self.settle(counters);
+    }
+
+    fn new_scanner(&mut self) -> Box<Scanner> {
+        Box::new(Scanner::new(self.limits.message, self.gauge.share()))
     }
 
     /// Client and server were taken for each other so far.
@@ -257,7 +336,7 @@ impl Conversation {
     }
 
     fn headless(&mut self, id: ExchangeId, direction: Direction, at: At, out: &mut Output) {
-        let scanner = Sink::Headless(Box::new(Scanner::new(self.limits.message)));
+        let scanner = Sink::Headless(self.new_scanner());
         if !self.exchanges.contains_key(&id) {
             self.make_room(at, out);
         }
@@ -384,6 +463,7 @@ impl Conversation {
                         sse: sse::Decoder::new(self.limits.message),
                         first: None,
                         endpoints: 0,
+                        share: self.gauge.share(),
                     },
                     None => Sink::Ignore,
                 }
@@ -396,9 +476,7 @@ impl Conversation {
             {
                 self.whole(&head.headers, media_type, at, out)
             }
-            None if head.partial && mark > Mark::No => {
-                Sink::Headless(Box::new(Scanner::new(self.limits.message)))
-            }
+            None if head.partial && mark > Mark::No => Sink::Headless(self.new_scanner()),
             _ => Sink::Ignore,
         };
         if let Some(exchange) = self.exchanges.get_mut(&id) {
@@ -414,11 +492,11 @@ impl Conversation {
         ));
     }
 
-    fn whole(&self, headers: &Headers, media_type: Option<String>, at: At, out: &mut Output) -> Sink {
+    fn whole(&mut self, headers: &Headers, media_type: Option<String>, at: At, out: &mut Output) -> Sink {
         match self.decoder(headers, at, out) {
             Some(decoder) => Sink::Whole {
                 decoder,
-                collected: Collected::default(),
+                collected: Collected::counted(self.gauge.share()),
                 media_type: media_type.unwrap_or_default().into(),
             },
             None => Sink::Ignore,
@@ -491,7 +569,11 @@ impl Conversation {
                 }
             }
             Sink::Events {
-                decoder, sse, first, ..
+                decoder,
+                sse,
+                first,
+                share,
+                ..
             } => {
                 let began = *first.get_or_insert(at.packet);
                 let mut plain = Vec::new();
@@ -507,6 +589,7 @@ impl Conversation {
                 for chunk in plain {
                     anomalies.extend(sse.push(chunk, &mut events));
                 }
+                share.set(sse.held());
                 if !events.is_empty() {
                     *first = None;
                 }
@@ -520,6 +603,11 @@ impl Conversation {
                     self.sse_event(id, direction, event, began, at, counters, out);
                 }
             }
+        }
+        if self.above_total(counters, at, out)
+            && let Some(sink) = self.sink(id, direction)
+        {
+            *sink = Sink::Ignore;
         }
     }
 

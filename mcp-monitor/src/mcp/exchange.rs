@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{body::Collected, stray::Scanner};
+use super::{body::Collected, held::Share, stray::Scanner};
 use crate::{
     proto::{coding, http::RequestHead, sse},
     types::PacketId,
@@ -32,6 +32,7 @@ pub(super) enum Sink {
         sse: sse::Decoder,
         first: Option<PacketId>,
         endpoints: u32,
+        share: Share,
     },
     /// Its head was not captured: searched for whole messages.
     Headless(Box<Scanner>),

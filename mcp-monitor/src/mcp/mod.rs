@@ -5,6 +5,7 @@ pub mod context;
 pub mod conversation;
 pub mod event;
 mod exchange;
+mod held;
 pub mod json;
 pub mod jsonrpc;
 mod marks;

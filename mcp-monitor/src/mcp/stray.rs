@@ -9,7 +9,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::json;
+use super::{held::Share, json};
 use crate::types::{Anomaly, AnomalyKind, PacketId};
 
 /// A JSON text.
@@ -35,6 +35,7 @@ pub(super) struct Scanner {
     /// Bytes since a line break inside a text, until they say what it was.
     held: Vec<u8>,
     over: u64,
+    share: Share,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +85,8 @@ enum Break {
 }
 
 impl Scanner {
-    /// Texts above `cap` bytes are passed over.
-    pub(super) fn new(cap: usize) -> Self {
+    /// Texts above `cap` bytes are passed over; what is held is counted in `share`.
+    pub(super) fn new(cap: usize, share: Share) -> Self {
         Self {
             cap,
             state: LINE,
@@ -94,6 +95,7 @@ impl Scanner {
             first: PacketId::default(),
             held: Vec::new(),
             over: 0,
+            share,
         }
     }
 
@@ -113,6 +115,7 @@ impl Scanner {
             self.byte(byte, packet, out);
             rest = rest.get(1..).unwrap_or_default();
         }
+        self.share.set(self.text.len());
         let over = std::mem::take(&mut self.over);
         (over > 0).then(|| {
             let detail = format!("{over} JSON texts above {} bytes", self.cap);
@@ -129,6 +132,7 @@ impl Scanner {
 
     fn drop_text(&mut self) {
         self.text = BytesMut::new();
+        self.share.set(0);
         self.held = Vec::new();
     }
 
@@ -326,7 +330,7 @@ mod tests {
     use super::*;
 
     fn scan(pieces: &[&[u8]], cap: usize) -> (Vec<(String, bool)>, usize) {
-        let mut scanner = Scanner::new(cap);
+        let mut scanner = Scanner::new(cap, Share::default());
         let (mut found, mut anomalies) = (Vec::new(), 0);
         for piece in pieces {
             anomalies += usize::from(scanner.push(piece, PacketId::default(), &mut found).is_some());
@@ -361,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_text_that_lost_its_beginning_or_its_end_is_none() {
-        let mut scanner = Scanner::new(100);
+        let mut scanner = Scanner::new(100, Share::default());
         let mut out = Vec::new();
         scanner.push(b"\"x\":1}\n{\"cut\":", PacketId::default(), &mut out);
         scanner.gap();

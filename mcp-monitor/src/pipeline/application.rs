@@ -255,7 +255,12 @@ impl Application {
                 }
                 if let Some(found) = found {
                     let held = probing.detector.take_held();
-                    let strays = probing.strays.take();
+                    let mut strays = probing.strays.take();
+                    if let Some(strays) = &mut strays
+                        && matches!(found.protocol, Protocol::Tls | Protocol::Other)
+                    {
+                        strays.release(&mut counters.conversation);
+                    }
                     self.state = self.start(found, strays);
                     for piece in held {
                         let direction = if found.swapped {
@@ -404,6 +409,11 @@ impl Application {
             State::Tls(tls) => {
                 if let Some(inner) = &mut tls.inner {
                     inner.close(at, counters, out);
+                }
+            }
+            State::Probing(probing) => {
+                if let Some(strays) = &mut probing.strays {
+                    strays.release(&mut counters.conversation);
                 }
             }
             _ => {}

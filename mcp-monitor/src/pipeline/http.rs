@@ -192,6 +192,7 @@ impl Http {
         if let Some(Tunnel::Any(inner)) = &mut self.tunnel {
             inner.close(at, counters, out);
         }
+        self.conversation.release(&mut counters.conversation);
     }
 
     /// Live: bytes were left out on purpose; a request begins here.
@@ -260,6 +261,15 @@ impl Http {
             Some(Tunnel::WebSocket { connection, exchange }) => {
                 let mut events = Vec::new();
                 connection.data(direction, at, data, &mut events);
+                let held = connection.held();
+                if self
+                    .conversation
+                    .held_outside(held, &mut counters.conversation, at, out)
+                {
+                    connection.give_up();
+                    self.conversation
+                        .held_outside(0, &mut counters.conversation, at, out);
+                }
                 for event in events {
                     match event {
                         WsEvent::Message {

@@ -70,7 +70,11 @@ fn sources() -> Vec<(String, String)> {
                 .unwrap()
                 .replace('\\', "/");
             let text = std::fs::read_to_string(&file).unwrap();
-            let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
+            let code = text
+                .split("\n#[cfg(test)]\nmod tests {")
+                .next()
+                .unwrap()
+                .to_owned();
             if !name.contains("tests") && name != "config/limits.rs" {
                 all.push((format!("{prefix}{name}"), code));
             }

@@ -109,6 +109,17 @@ impl Connection {
         self.side(direction).gap(bytes);
     }
 
+    /// Bytes held of messages under way.
+    pub fn held(&self) -> usize {
+        self.to_server.held().saturating_add(self.to_client.held())
+    }
+
+    /// Lets the messages under way go; those after them are read.
+    pub fn give_up(&mut self) {
+        self.to_server.give_up();
+        self.to_client.give_up();
+    }
+
     fn side(&mut self, direction: Direction) -> &mut side::Side {
         match direction {
             Direction::ToServer => &mut self.to_server,

@@ -97,6 +97,18 @@ impl Side {
         }
     }
 
+    pub(super) fn held(&self) -> usize {
+        self.message.len()
+    }
+
+    pub(super) fn give_up(&mut self) {
+        self.message = BytesMut::new();
+        if let Some(open) = &mut self.open {
+            open.broken = true;
+            self.context_lost |= open.compressed;
+        }
+    }
+
     pub(super) fn gap(&mut self, bytes: u64) {
         if bytes == 0 || matches!(self.state, State::Done) {
             return;
