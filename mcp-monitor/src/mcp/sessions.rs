@@ -17,7 +17,7 @@ use super::{
 use crate::{
     flow::FlowId,
     proto::http::ExchangeId,
-    types::{At, Direction, PacketId, Timestamp},
+    types::{At, Direction, PacketId, Timestamp, recent},
 };
 
 /// Handle of a session in [`Sessions`]; never reused.
@@ -97,7 +97,7 @@ impl Sessions {
     pub fn new(limits: SessionLimits) -> Self {
         Self {
             limits,
-            states: LruCache::new(limits.sessions),
+            states: recent(limits.sessions),
             by_id: HashMap::new(),
             next: 0,
             started: 0,

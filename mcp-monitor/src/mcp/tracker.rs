@@ -17,7 +17,7 @@ use super::{
 use crate::{
     flow::{FlowId, FlowRef},
     proto::http::{ExchangeId, RequestHead, ResponseHead},
-    types::{Direction, Plaintext, Process},
+    types::{Direction, Plaintext, Process, recent},
 };
 
 /// Caps of the tracker's tables.
@@ -140,8 +140,8 @@ impl Tracker {
             endpoints,
             connections: HashMap::new(),
             names: Names::new(limits.names),
-            paths: LruCache::new(limits.paths),
-            processes: LruCache::new(limits.processes),
+            paths: recent(limits.paths),
+            processes: recent(limits.processes),
             sessions: Sessions::new(limits.sessions),
             counters: McpCounters::default(),
             nameless: Connection::default(),
