@@ -32,19 +32,21 @@ pub enum Kind {
     Document,
     /// [`SeenKind::SseEndpoint`].
     SseEndpoint,
+    /// [`SeenKind::AlternativeService`].
+    AlternativeService,
     /// [`SeenKind::Message`].
     Message,
     /// [`SeenKind::Anomaly`].
     Anomaly,
-    /// [`SeenKind::Tick`].
-    Tick,
     /// [`SeenKind::Listener`].
     Listener,
+    /// [`SeenKind::Tick`]; the last, see [`Kind::COUNT`].
+    Tick,
 }
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = (Self::Tick as usize).saturating_add(1);
 
     /// Of an event.
     pub fn of(kind: &SeenKind<'_>) -> Self {
@@ -62,6 +64,7 @@ impl Kind {
             SeenKind::Response { .. } => Self::Response,
             SeenKind::Document { .. } => Self::Document,
             SeenKind::SseEndpoint { .. } => Self::SseEndpoint,
+            SeenKind::AlternativeService { .. } => Self::AlternativeService,
             SeenKind::Message { .. } => Self::Message,
             SeenKind::Anomaly(_) => Self::Anomaly,
             SeenKind::Tick => Self::Tick,

@@ -116,6 +116,16 @@ pub enum SeenKind<'a> {
         /// Whom the GET addressed.
         target: &'a Target,
     },
+    /// An ALTSVC frame of HTTP/2: the server names another place to be reached at. The `Alt-Svc` field of a
+    /// response says the same.
+    AlternativeService {
+        /// Serialised origin it speaks for; `None` where it came with a response.
+        origin: Option<&'a [u8]>,
+        /// As the value of `Alt-Svc` (RFC 7838 section 3).
+        value: &'a [u8],
+        /// Whom the request of that response addressed.
+        target: Option<&'a Target>,
+    },
     /// An MCP message.
     Message {
         /// The message.

@@ -438,6 +438,7 @@ pub(crate) fn request(method: &str, target: &str, list: &[(&str, &str)]) -> Requ
         scheme: None,
         authority: headers.get("host").map(Bytes::copy_from_slice),
         headers,
+        partial: false,
         first: PacketId::default(),
         at: At::default(),
     }
@@ -448,6 +449,7 @@ pub(crate) fn response(status: u16, list: &[(&str, &str)]) -> ResponseHead {
         status,
         version: Version::Http11,
         headers: headers(list),
+        partial: false,
         first: PacketId::default(),
         at: At::default(),
     }
@@ -511,6 +513,7 @@ pub(crate) fn message(json: &str, direction: Direction, at: At) -> Message {
         error: range(raw.error),
         batch: false,
         carrier: Carrier::Body,
+        event_id: None,
         exchange: ExchangeId(1),
         first: at.packet,
         at,

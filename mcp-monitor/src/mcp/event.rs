@@ -116,6 +116,16 @@ pub enum FlowEventKind {
         /// 1 for the first of the stream.
         ordinal: u32,
     },
+    /// An ALTSVC frame of HTTP/2 (RFC 7838): the server names another place to be reached at. In HTTP/1, and
+    /// mostly in HTTP/2, the `Alt-Svc` field of a [`Self::Response`] says it instead.
+    AlternativeService {
+        /// Response it came with; `None` where `origin` says what it is for.
+        exchange: Option<ExchangeId>,
+        /// Serialised origin (RFC 6454 section 6.2); empty with an exchange.
+        origin: Bytes,
+        /// As the value of `Alt-Svc`.
+        value: Bytes,
+    },
     /// An MCP message.
     Message(Box<Message>),
     /// Something was wrong.

@@ -46,6 +46,8 @@ pub enum Parsed {
         messages: Vec<Envelope>,
         /// Batch elements that are not JSON-RPC.
         foreign: usize,
+        /// Batch elements above [`MAX_BATCH`].
+        beyond: usize,
     },
     /// JSON, but not JSON-RPC.
     Other,
@@ -64,6 +66,7 @@ pub fn parse(text: &Bytes) -> Parsed {
             Ok(Some(one)) => Parsed::Messages {
                 messages: vec![one],
                 foreign: 0,
+                beyond: 0,
             },
             Ok(None) => Parsed::Other,
             Err(error) => Parsed::Malformed(error),
@@ -92,7 +95,7 @@ fn batch(text: &Bytes) -> Parsed {
         Err(error) => return Parsed::Malformed(error),
     }
     let mut messages = Vec::new();
-    let mut foreign = beyond;
+    let mut foreign = 0_usize;
     for range in ranges {
         match envelope(&text.slice(range), true) {
             Ok(Some(one)) => messages.push(one),
@@ -102,7 +105,11 @@ fn batch(text: &Bytes) -> Parsed {
     if messages.is_empty() {
         Parsed::Other
     } else {
-        Parsed::Messages { messages, foreign }
+        Parsed::Messages {
+            messages,
+            foreign,
+            beyond,
+        }
     }
 }
 
@@ -233,7 +240,10 @@ mod tests {
         let text = Bytes::from_static(
             br#"[{"jsonrpc":"2.0","id":1,"method":"ping"}, 3, {"jsonrpc":"2.0","method":"x"}]"#,
         );
-        let Parsed::Messages { messages, foreign } = parse(&text) else {
+        let Parsed::Messages {
+            messages, foreign, ..
+        } = parse(&text)
+        else {
             panic!()
         };
         assert_eq!((messages.len(), foreign, messages[0].batch), (2, 1, true));

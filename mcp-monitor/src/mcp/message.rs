@@ -150,6 +150,8 @@ pub struct Message {
     pub batch: bool,
     /// What carried it.
     pub carrier: Carrier,
+    /// For SSE: the last event id in force, if the stream ever set one.
+    pub event_id: Option<Bytes>,
     /// HTTP exchange that carried it.
     pub exchange: ExchangeId,
     /// First packet of its bytes.

@@ -5,12 +5,16 @@ pub mod body;
 pub mod context;
 pub mod conversation;
 pub mod event;
+mod exchange;
+mod held;
 pub mod json;
 pub mod jsonrpc;
+mod marks;
 pub mod message;
 pub mod methods;
 pub mod names;
 pub mod sessions;
+mod stray;
 pub mod target;
 pub mod tracker;
 

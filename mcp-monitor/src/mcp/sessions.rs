@@ -17,7 +17,7 @@ use super::{
 use crate::{
     flow::FlowId,
     proto::http::ExchangeId,
-    types::{At, Direction, PacketId, Timestamp},
+    types::{At, Direction, PacketId, Timestamp, recent},
 };
 
 /// Handle of a session in [`Sessions`]; never reused.
@@ -69,6 +69,9 @@ const REPEATS: usize = 64;
 /// Answers remembered for [`Sessions::orphans`].
 const ORPHANS: usize = 4096;
 
+/// Events of resumable streams remembered for [`Sessions::replayed`].
+const DELIVERED: usize = 65_536;
+
 /// Open requests with one and the same id; more of them push the oldest out.
 const SAME_ID: usize = 16;
 
@@ -85,6 +88,8 @@ pub struct Sessions {
     unmatched: u64,
     /// Answers that came before their request (a late retransmission), or whose request was lost for good.
     orphans: LruCache<(FlowId, ExchangeId, RequestId), ()>,
+    /// Messages of SSE streams with event ids, by session, event id and JSON-RPC id.
+    delivered: LruCache<(SessionHandle, u64), ()>,
 }
 
 impl Sessions {
@@ -92,7 +97,7 @@ impl Sessions {
     pub fn new(limits: SessionLimits) -> Self {
         Self {
             limits,
-            states: LruCache::new(limits.sessions),
+            states: recent(limits.sessions),
             by_id: HashMap::new(),
             next: 0,
             started: 0,
@@ -100,6 +105,7 @@ impl Sessions {
             forgotten_requests: 0,
             unmatched: 0,
             orphans: LruCache::unbounded(),
+            delivered: LruCache::unbounded(),
         }
     }
 
@@ -265,6 +271,20 @@ impl Sessions {
             (Some(_), None) => {}
         }
         found
+    }
+
+    /// Notes a message of a stream whose events have ids. True if it came before and this stream was `resumed`
+    /// (`Last-Event-ID`): the server sends again what it thinks the client has missed.
+    pub fn replayed(&mut self, handle: SessionHandle, message: &Message, resumed: bool) -> bool {
+        let Some(event) = &message.event_id else {
+            return false;
+        };
+        let mut hasher = DefaultHasher::new();
+        (event, &message.id, &message.method, message.body.len()).hash(&mut hasher);
+        let key = (handle, hasher.finish());
+        let known = resumed && self.delivered.contains(&key);
+        remember(&mut self.delivered, DELIVERED, key, ());
+        known
     }
 
     /// Takes from `initialize`, `server/discover` and the version header what they say of the session.

@@ -9,11 +9,14 @@ use crate::{
     decode::UdpDatagram,
     flow::{Control, FlowInfo},
     mcp::{
-        FlowEventKind,
-        conversation::{ConversationCounters, ConversationLimits, Output},
+        Carrier, FlowEventKind, Message,
+        conversation::{Conversation, ConversationCounters, ConversationLimits, Output},
+        methods,
     },
     proto::{
-        Detector, Protocol, dns, http1, http2,
+        Detected, Detector, Protocol, dns,
+        http::HttpEvent,
+        http1, http2,
         tls::{
             self, ClientHello, TlsEvent,
             decrypt::{DecryptLimits, Decrypted, Decryptor, KeyLog},
@@ -78,11 +81,64 @@ pub enum Interest {
 #[derive(Debug)]
 enum State {
     /// What came so far does not tell the protocol.
-    Probing(Box<Detector>),
+    Probing(Box<Probing>),
     Http(Box<Http>),
     Tls(Box<Tls>),
     Dns(Box<[dns::TcpStream; 2]>),
     Ignored,
+}
+
+/// Before the protocol is known.
+#[derive(Debug)]
+struct Probing {
+    detector: Detector,
+    /// Reads what is no start of anything, where the capture began in mid-connection.
+    strays: Option<Box<Conversation>>,
+}
+
+impl Probing {
+    fn state(from_start: bool) -> State {
+        State::Probing(Box::new(Self {
+            detector: Detector::new(from_start),
+            strays: None,
+        }))
+    }
+
+    /// Searches pieces that began nothing for whole messages. Whether some were found.
+    fn search(
+        &mut self,
+        limits: ConversationLimits,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) -> bool {
+        let strays = self.detector.take_stray();
+        if strays.is_empty() {
+            return false;
+        }
+        let conversation = self
+            .strays
+            .get_or_insert_with(|| Box::new(Conversation::new(limits)));
+        for piece in strays {
+            let counters = &mut counters.conversation;
+            conversation.stray(piece.direction, &piece.data, piece.at, counters, out);
+        }
+        conversation.is_mcp()
+    }
+
+    fn gap(
+        &mut self,
+        direction: Direction,
+        limits: ConversationLimits,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
+        self.detector.gap(direction);
+        self.search(limits, counters, out);
+        if let Some(strays) = &mut self.strays {
+            let gap = HttpEvent::StrayGap { direction };
+            strays.handle(gap, &mut counters.conversation, out);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -120,7 +176,7 @@ impl Application {
     pub fn new(flow: &FlowInfo, limits: ApplicationLimits, keys: Option<Arc<KeyLog>>) -> Self {
         let state = match flow.transport {
             Transport::Tcp if flow.server.port() == DNS_PORT => State::Dns(Box::default()),
-            Transport::Tcp => State::Probing(Box::new(Detector::new(flow.from_start))),
+            Transport::Tcp => Probing::state(flow.from_start),
             Transport::Udp => State::Ignored,
         };
         Self {
@@ -136,7 +192,7 @@ impl Application {
     pub(super) fn tunnelled(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
         Self {
             limits,
-            state: State::Probing(Box::new(Detector::new(true))),
+            state: Probing::state(true),
             from_start: true,
             depth,
             keys,
@@ -191,10 +247,21 @@ impl Application {
                 }
             }
             State::Ignored => {}
-            State::Probing(detector) => {
-                if let Some(found) = detector.data(direction, at, data) {
-                    let held = detector.take_held();
-                    self.state = self.start(found.protocol);
+            State::Probing(probing) => {
+                let found = probing.detector.data(direction, at, data);
+                let before = out.len();
+                if probing.search(self.limits.conversation, counters, out) && found.is_none() {
+                    return self.found_midway(before, counters, out);
+                }
+                if let Some(found) = found {
+                    let held = probing.detector.take_held();
+                    let mut strays = probing.strays.take();
+                    if let Some(strays) = &mut strays
+                        && matches!(found.protocol, Protocol::Tls | Protocol::Other)
+                    {
+                        strays.release(&mut counters.conversation);
+                    }
+                    self.state = self.start(found, strays);
                     for piece in held {
                         let direction = if found.swapped {
                             piece.direction.reversed()
@@ -212,23 +279,63 @@ impl Application {
         Control::Continue
     }
 
-    fn start(&self, protocol: Protocol) -> State {
-        match protocol {
-            Protocol::Http1 => State::Http(Box::new(Http::http1(
-                self.limits,
-                self.from_start,
-                self.depth,
-                self.keys.clone(),
-            ))),
-            Protocol::Http2 => State::Http(Box::new(Http::http2(self.limits, self.depth, self.keys.clone()))),
-            Protocol::Tls => State::Tls(Box::new(Tls::new(
-                self.limits,
-                self.depth,
-                self.keys.clone(),
-                self.from_start,
-            ))),
-            Protocol::Other => State::Ignored,
+    /// Whole messages were found before any start: HTTP that is joined in the middle. Those since `before` show
+    /// which side is the client.
+    fn found_midway(
+        &mut self,
+        before: usize,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) -> Control {
+        let State::Probing(probing) = &mut self.state else {
+            return Control::Continue;
+        };
+        let held = probing.detector.take_held();
+        let conversation = probing.strays.take();
+        let messages = || out.iter().skip(before).filter_map(|(_, event)| message_of(event));
+        let swapped = messages().any(|message| match message.direction {
+            Direction::ToServer => message.carrier == Carrier::Sse,
+            Direction::ToClient => message.method.as_deref().is_some_and(methods::of_client),
+        });
+        if swapped {
+            for (_, event) in out.iter_mut().skip(before) {
+                if let FlowEventKind::Message(message) = event {
+                    message.direction = message.direction.reversed();
+                }
+            }
         }
+        let mut http = Http::http1(self.limits, false, self.depth, self.keys.clone());
+        if let Some(conversation) = conversation {
+            http = http.with(*conversation, swapped);
+        }
+        self.state = State::Http(Box::new(http));
+        for piece in held {
+            let direction = if swapped {
+                piece.direction.reversed()
+            } else {
+                piece.direction
+            };
+            self.data(direction, piece.at, piece.data, counters, out);
+        }
+        if swapped { Control::Flip } else { Control::Continue }
+    }
+
+    fn start(&self, found: Detected, strays: Option<Box<Conversation>>) -> State {
+        let (limits, depth, keys) = (self.limits, self.depth, self.keys.clone());
+        let http = match found.protocol {
+            Protocol::Http1 => Http::http1(limits, self.from_start, depth, keys),
+            Protocol::Http2 if found.joined => Http::joined_http2(limits, depth, keys),
+            Protocol::Http2 => Http::http2(limits, depth, keys),
+            Protocol::WebSocket => Http::joined_websocket(limits, depth, keys),
+            Protocol::Tls => {
+                return State::Tls(Box::new(Tls::new(limits, depth, keys, self.from_start)));
+            }
+            Protocol::Other => return State::Ignored,
+        };
+        State::Http(Box::new(match strays {
+            Some(conversation) => http.with(*conversation, found.swapped),
+            None => http,
+        }))
     }
 
     /// Bytes are missing here.
@@ -252,9 +359,9 @@ impl Application {
                 };
                 stream.gap();
             }
-            State::Probing(detector) => {
+            State::Probing(probing) => {
                 self.from_start = false;
-                detector.gap(direction);
+                probing.gap(direction, self.limits.conversation, counters, out);
             }
             State::Ignored => {}
         }
@@ -304,6 +411,11 @@ impl Application {
                     inner.close(at, counters, out);
                 }
             }
+            State::Probing(probing) => {
+                if let Some(strays) = &mut probing.strays {
+                    strays.release(&mut counters.conversation);
+                }
+            }
             _ => {}
         }
     }
@@ -319,6 +431,13 @@ impl Application {
         if datagram.src.port() == DNS_PORT || datagram.dst.port() == DNS_PORT {
             dns_message(at, datagram.payload.clone(), counters, out);
         }
+    }
+}
+
+fn message_of(event: &FlowEventKind) -> Option<&Message> {
+    match event {
+        FlowEventKind::Message(message) => Some(message),
+        _ => None,
     }
 }
 
@@ -425,7 +544,12 @@ impl Tls {
                         counters.decrypted_flows = counters.decrypted_flows.saturating_add(1);
                         let mut inner = Application::tunnelled(self.limits, self.depth, None);
                         if self.http2 {
-                            inner.state = inner.start(Protocol::Http2);
+                            let found = Detected {
+                                protocol: Protocol::Http2,
+                                swapped: false,
+                                joined: false,
+                            };
+                            inner.state = inner.start(found, None);
                         }
                         Box::new(inner)
                     });

@@ -47,6 +47,9 @@ impl Limits {
         limits.application.http1.max_pipeline = size(self.http_pipeline);
         limits.application.tls.max_handshake = size(self.tls_handshake_bytes);
         limits.application.conversation.message = size(self.message_bytes);
+        limits.application.conversation.held_total = size(self.message_bytes_total)
+            .checked_div(tables)
+            .unwrap_or(usize::MAX);
         limits.application.conversation.document = size(self.document_bytes);
         limits.application.conversation.exchanges = size(self.exchanges);
         limits

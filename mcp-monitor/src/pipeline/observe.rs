@@ -11,7 +11,7 @@ use crate::{
     detect::{Seen, SeenKind, canonical},
     mcp::{MessageKind, json},
     proto::dns::RecordData,
-    types::{At, Direction},
+    types::{At, Direction, recent},
 };
 
 /// Facts remembered so that each is said once; the least recently seen is forgotten first.
@@ -26,7 +26,7 @@ pub(super) struct Observer {
 impl Default for Observer {
     fn default() -> Self {
         Self {
-            said: LruCache::new(NonZeroUsize::new(FACTS).unwrap_or(NonZeroUsize::MIN)),
+            said: recent(NonZeroUsize::new(FACTS).unwrap_or(NonZeroUsize::MIN)),
         }
     }
 }

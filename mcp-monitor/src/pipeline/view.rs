@@ -103,6 +103,14 @@ pub(super) fn view<'a>(event: &'a FlowEvent, step: &'a Step, tracker: &'a Tracke
             };
             SeenKind::Message { message, context }
         }
+        (FlowEventKind::AlternativeService { origin, value, .. }, step) => SeenKind::AlternativeService {
+            origin: (!origin.is_empty()).then_some(origin.as_ref()),
+            value,
+            target: match step {
+                Step::Http { target, .. } => Some(target.as_ref()),
+                _ => None,
+            },
+        },
         (FlowEventKind::Anomaly(anomaly), _) => SeenKind::Anomaly(anomaly),
         _ => return None,
     })

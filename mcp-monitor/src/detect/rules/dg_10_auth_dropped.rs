@@ -73,7 +73,10 @@ impl Rule for AuthDropped {
                 let (Some(answered), Some(request)) = (context.answers, context.request) else {
                     return;
                 };
-                if message.kind != MessageKind::Response || presented(request).next().is_some() {
+                if message.kind != MessageKind::Response
+                    || request.partial
+                    || presented(request).next().is_some()
+                {
                     return;
                 }
                 let index = context.target.endpoint;
