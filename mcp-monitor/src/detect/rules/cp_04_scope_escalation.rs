@@ -98,7 +98,8 @@ impl ScopeEscalation {
             return;
         };
         let server = target.server_key();
-        if !self.learned.first((server.clone(), hash(header))) {
+        let key = (server.clone(), hash(header));
+        if self.learned.peek(&key).is_some() || !self.learned.first(key) {
             return;
         }
         let Some(token) = presented(request).find(|p| p.header == "authorization") else {

@@ -71,7 +71,9 @@ impl Rule for ProtocolVersionLowered {
                     .get_str("mcp-protocol-version")
                     .and_then(Revision::parse);
                 if modern.is_some_and(|r| r.at_least(Revision::V2026_07_28)) {
-                    self.modern.first(flow.info.id);
+                    if self.modern.peek(&flow.info.id).is_none() {
+                        self.modern.first(flow.info.id);
+                    }
                     if (400..500).contains(&head.status) {
                         let key = (flow.info.client.ip(), target.server_key());
                         self.refused.insert(key, seen.at.time);

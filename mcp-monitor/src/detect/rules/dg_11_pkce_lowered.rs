@@ -49,7 +49,10 @@ impl Rule for PkceLowered {
             SeenKind::Request {
                 target, mcp: true, ..
             } => {
-                self.mcp.first(target.server_key());
+                let server = target.server_key();
+                if self.mcp.peek(&server).is_none() {
+                    self.mcp.first(server);
+                }
             }
             SeenKind::Document { document, target, .. } if is_server_metadata(&target.path) => {
                 if let Some(body) = answer(document) {

@@ -28,7 +28,7 @@ const META: Meta = Meta {
         attacker: "Adds a tool to a trusted server (often one that shadows another's), or takes one away so that the model uses a replacement.",
         wire: "A complete `tools/list` (all pages together) with a name that the pin does not have, or whose names differ from the list before for the same server, revision, capabilities and principal.",
         act: "Read the new tool's definition and ask the owner. Approve it with `pin learn`, or keep it from the agents.",
-        quiet: "Lists are compared only with lists for the same client capabilities and credentials, because servers offer by these; the pages of one list are put together first. A pinned tool that was never offered to this kind of client is silent. Tools that a server adds in the first 10 seconds of a session and announces with `notifications/tools/list_changed` (it waits to see what the client can do) are learned; what was added under an announcement may be missing from a later list without an alert.",
+        quiet: "Lists are compared only with lists for the same client capabilities and credentials, because servers offer by these; the pages of one list are put together first. A pinned tool that was never offered to this kind of client is silent. Tools that a server adds in the first 10 seconds of a session and announces with `notifications/tools/list_changed` (it waits to see what the client can do) are learned once; what was added under an announcement may be missing from a later list without an alert.",
     },
 };
 
@@ -46,14 +46,22 @@ struct Set {
     names: BTreeSet<Arc<str>>,
     /// Added under an announcement: a session's first list may be without them.
     late: BTreeSet<Arc<str>>,
+    /// The session whose list was the first.
+    learned_in: Option<Arc<str>>,
+    /// A session that was just beginning was told of more tools and did not ask again: they are still to be
+    /// learned.
+    open: bool,
 }
 
-/// The latest set of names per server and audience, and sessions that were told of a change since their
-/// last list.
+type Listener = (ServerKey, ClientKey, Option<Arc<str>>);
+
+/// The latest set of names per server and audience; what each session listed for; and sessions that were
+/// told of a change since their last list.
 #[derive(Default)]
 pub(super) struct ToolSetChanged {
     sets: Bounded<Audience, Set>,
-    announced: Once<(ServerKey, ClientKey, Option<Arc<str>>)>,
+    listed: Bounded<Listener, Audience>,
+    announced: Once<Listener>,
 }
 
 impl Rule for ToolSetChanged {
@@ -67,8 +75,18 @@ impl Rule for ToolSetChanged {
         };
         let session = context.session;
         let listener = || (session.server.clone(), session.client.clone(), session.id.clone());
+        let beginning = seen.at.time.since(session.start) <= SETTLING;
         if message.is("notifications/tools/list_changed") {
             self.announced.first(listener());
+            if let Some(set) = self
+                .listed
+                .get_mut(&listener())
+                .filter(|_| beginning)
+                .and_then(|audience| self.sets.get_mut(audience))
+            {
+                // Where growth was learned before, there is none that is still to come.
+                set.open |= set.late.is_empty();
+            }
             return;
         }
         let Some(list) = world.tools else { return };
@@ -89,9 +107,14 @@ impl Rule for ToolSetChanged {
             .iter()
             .flat_map(|b| now.difference(&b.names).filter(|t| !b.late.contains(*t)).cloned())
             .collect();
-        // Servers register tools that depend on the client once it is ready, and say so.
-        let settling = announced && seen.at.time.since(session.start) <= SETTLING;
-        if announced {
+        let learned_in = before
+            .as_ref()
+            .map_or_else(|| session.id.clone(), |b| b.learned_in.clone());
+        let open = before.as_ref().is_some_and(|b| b.open);
+        // Servers register tools that depend on the client once it is ready, and say so. That is learned
+        // once: later growth is news, however it is announced.
+        let settling = beginning && (open || (announced && learned_in == session.id));
+        if announced || settling {
             let room = MAX_LATE.saturating_sub(late.len());
             late.extend(new.iter().take(room).cloned());
         }
@@ -106,8 +129,11 @@ impl Rule for ToolSetChanged {
             .collect();
         let set = Set {
             names: now.clone(),
+            open: open && new.is_empty(),
             late,
+            learned_in,
         };
+        self.listed.insert(listener(), audience.clone());
         self.sets.insert(audience, set);
         let mut say = |tool: &str, what: &str, expected: Vec<String>, advice: &str| {
             let tool = shown(tool);
@@ -182,6 +208,26 @@ mod tests {
                 "{session}"
             );
         }
+    }
+
+    #[test]
+    fn learns_growth_that_the_first_session_did_not_ask_for_but_only_once() {
+        let mut bench = Bench::new(ToolSetChanged::default(), "");
+        let mut lists = |session: &str, tools: &str| {
+            bench.wait(Duration::from_secs(60));
+            bench.session.id = Some(session.into());
+            bench.session.start = bench.at().time;
+            let found = bench.lists_tools(tools).len();
+            bench.answers(CHANGED, None);
+            found
+        };
+        assert_eq!(lists("first", r#"[{"name":"a"}]"#), 0);
+        assert_eq!(lists("second", r#"[{"name":"a"},{"name":"roots"}]"#), 0);
+        assert_eq!(lists("third", r#"[{"name":"a"}]"#), 0);
+        assert_eq!(
+            lists("fourth", r#"[{"name":"a"},{"name":"roots"},{"name":"evil"}]"#),
+            1
+        );
     }
 
     #[test]

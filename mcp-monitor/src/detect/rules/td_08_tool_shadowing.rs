@@ -1,7 +1,11 @@
 //! TD-08 tool-shadowing: same or confusable name on two servers; description names another server's tool.
 
 use super::prelude::*;
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+};
 
 use super::{domain::same_site, words::words};
 use crate::{
@@ -29,7 +33,7 @@ const META: Meta = Meta {
         attacker: "Offers a tool named like one of a trusted server, or writes into a description how the trusted server's tool is to be used (\"always send a copy to…\") (SAFE-T1301).",
         wire: "Complete `tools/list` results of two servers to one client: names that are equal after case, separators and look-alike characters (Cyrillic, Greek, full width, digits for letters) are taken away; or in a description, a name of several words that only another server has.",
         act: "Find out which of the two servers is meant and take the other away from the agent, or let the client prefix names by server. Look at recent calls of the tool: which server got them?",
-        quiet: "Generic names are silent, as are replicas: one address, or hosts of one domain (or both on this machine) that share at least half of their tools to the letter. List further names in the pins file: `rules: {TD-08: {allow: [get_time, \"common_*\"]}}`.",
+        quiet: "Generic names are silent, as are replicas: one address, an origin under `redirects` of the other's pin, or hosts of one domain (or both on this machine) that share at least half of their tools to the letter. List further names in the pins file: `rules: {TD-08: {allow: [get_time, \"common_*\"]}}`.",
     },
 };
 
@@ -100,8 +104,11 @@ const GENERIC: &[&str] = &[
     "get_me",
 ];
 
+static GENERIC_LOOKS: LazyLock<BTreeSet<String>> =
+    LazyLock::new(|| GENERIC.iter().map(|name| looks(name)).collect());
+
 /// Servers of one client whose tools are kept.
-const MAX_SERVERS: usize = 64;
+const MAX_SERVERS: usize = 32;
 /// Clients that are kept apart.
 const MAX_CLIENTS: usize = 1024;
 /// Tools of one server that are kept.
@@ -126,8 +133,9 @@ struct Offer {
     endpoint: Option<EndpointIndex>,
     /// By what its name looks like.
     tools: BTreeMap<String, Named>,
-    /// Words of descriptions that could be another server's tool, with the tool they describe.
-    mentions: BTreeMap<Box<str>, Arc<str>>,
+    /// Words of descriptions that could be another server's tool, with what they look like and the tool
+    /// that they describe.
+    mentions: BTreeMap<Box<str>, (String, Arc<str>)>,
 }
 
 /// The latest tools of every server of each client.
@@ -163,7 +171,7 @@ impl Rule for ToolShadowing {
         if !same {
             let offer = Offer::new(list, context);
             for other in offers.values().filter(|o| o.server != list.server) {
-                if !offer.is_replica(other) {
+                if !offer.is_replica(other, world) {
                     self.compare(seen, world, (&offer, other), out);
                 }
             }
@@ -193,7 +201,7 @@ impl Offer {
                 if word.len() >= SHORTEST_MENTION && mentions.len() < MAX_MENTIONS && words(word).len() > 1 {
                     mentions
                         .entry(word.into())
-                        .or_insert_with(|| Arc::clone(&tool.name));
+                        .or_insert_with(|| (looks(word), Arc::clone(&tool.name)));
                 }
             }
         }
@@ -213,7 +221,14 @@ impl Offer {
     }
 
     /// Both are one server under two names.
-    fn is_replica(&self, other: &Self) -> bool {
+    fn is_replica(&self, other: &Self, world: &World<'_>) -> bool {
+        let redirects = |from: &Self, to: &Self| {
+            let endpoint = world.pins.endpoint(from.endpoint);
+            endpoint.is_some_and(|e| e.redirects.iter().any(|r| r.host == to.host))
+        };
+        if redirects(self, other) || redirects(other, self) {
+            return true;
+        }
         if self.address == other.address || (self.endpoint.is_some() && self.endpoint == other.endpoint) {
             return true;
         }
@@ -266,10 +281,9 @@ impl ToolShadowing {
             }
         }
         for (from, to) in [(offer, other), (other, offer)] {
-            for (word, tool) in &from.mentions {
-                let key = looks(word);
-                let theirs = to.tools.get(&key).is_some_and(|t| *t.name == **word);
-                if !theirs || from.tools.contains_key(&key) || is_generic(word, world) {
+            for (word, (key, tool)) in &from.mentions {
+                let theirs = to.tools.get(key).is_some_and(|t| *t.name == **word);
+                if !theirs || from.tools.contains_key(key) || is_generic(word, world) {
                     continue;
                 }
                 let (here, there) = (name_of(from), name_of(to));
@@ -312,8 +326,7 @@ fn is_name(c: char) -> bool {
 }
 
 fn is_generic(name: &str, world: &World<'_>) -> bool {
-    let plain = looks(name);
-    GENERIC.iter().any(|g| looks(g) == plain) || world.pins.accepts(META.id, None, name)
+    GENERIC_LOOKS.contains(&looks(name)) || world.pins.accepts(META.id, None, name)
 }
 
 /// A name without what readers overlook: case, separators, and characters that look like others.
@@ -420,6 +433,8 @@ mod tests {
         assert!(two("rules: {TD-08: {allow: ['transfer_*']}}\n", bank, bank).is_empty());
         let prose = r#"[{"name":"quote","description":"For a transfer of money, ask the bank."}]"#;
         assert!(two("", bank, prose).is_empty());
+        let mirror = "endpoints: [{name: bank, url: 'https://bank.example/mcp', redirects: ['https://other.example']}]\n";
+        assert!(two(mirror, bank, bank).is_empty());
         let mut bench = Bench::new(ToolShadowing::default(), "");
         for (url, ip) in [
             ("https://a.vendor.com/mcp", "203.0.113.5"),
