@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::pins::Pins,
-    detect::{Finding, Seen, Severity, catalogue, rule::Meta},
+    detect::{Finding, Seen, Severity, catalogue, rule::Meta, text::shown},
     types::Timestamp,
 };
 
@@ -208,7 +208,7 @@ impl Alerter {
             name: meta.slug,
             category: meta.category,
             severity,
-            summary: finding.summary,
+            summary: with_agent(finding.summary, seen),
             endpoint,
             expected: key.expected.clone(),
             observed: key.observed.clone(),
@@ -353,6 +353,22 @@ impl Alerter {
     /// The next alert to write.
     pub fn poll(&mut self) -> Option<Alert> {
         self.ready.pop_front()
+    }
+}
+
+/// The sentence, and whom it happened to where it does not say so: the process, else the client's address.
+fn with_agent(summary: String, seen: &Seen<'_>) -> String {
+    let Some(flow) = seen.flow else { return summary };
+    let address = flow.info.client.ip().to_string();
+    let process = seen.connection.and_then(|c| c.process.as_ref());
+    let named =
+        summary.contains(&address) || process.is_some_and(|p| summary.contains(&format!("pid {}", p.pid)));
+    if named {
+        return summary;
+    }
+    match process {
+        Some(p) => format!("{summary} (agent {}, pid {})", shown(&p.comm), p.pid),
+        None => format!("{summary} (agent {address})"),
     }
 }
 
@@ -628,5 +644,10 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains('\u{1b}'));
+        assert!(
+            alerts[0].summary.ends_with(" (agent 10.1.0.5)"),
+            "{}",
+            alerts[0].summary
+        );
     }
 }
