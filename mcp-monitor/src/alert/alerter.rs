@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::{
-    incident::Incidents,
+    incident::{Incidents, Subject},
     record::{Alert, Evidence, Flow, Mcp, ProcessRef, Taxonomy, hex_prefix},
     storm::{Bucket, Storm, Storms},
 };
@@ -100,7 +100,7 @@ struct Key {
 struct Open {
     key: Key,
     alert: Alert,
-    /// The server it is about, as incidents are kept by.
+    /// The server under which its incident is kept.
     about: Option<String>,
     /// Count when it last left.
     told: u64,
@@ -251,9 +251,14 @@ impl Alerter {
             begin_storm(&mut alert, meta, limit, &server);
         }
         alert.id = alert_id(&key, alert.endpoint.as_deref(), now, seen.at.packet.number);
-        if let Some(about) = &about {
-            alert.incident = self.incidents.join(meta.id, about, &alert.id, now);
-        }
+        let subject = about.as_ref().map(|server| Subject {
+            server,
+            pinned: alert.endpoint.is_some(),
+            flow: alert.flow.as_ref().map(|f| f.id.as_str()),
+        });
+        let joined = subject.and_then(|subject| self.incidents.join(meta.id, subject, &alert.id, now));
+        let (incident, about) = joined.unzip();
+        alert.incident = incident;
         self.add(key, alert, about, now);
     }
 
@@ -276,9 +281,7 @@ impl Alerter {
             alert.observed = Some(storm_text(alert.count, storm));
             alert.storm = Some(storm);
         }
-        if let Some(about) = &open.about
-            && alert.incident.is_some()
-        {
+        if let Some(about) = &open.about {
             self.incidents.goes_on(about, now);
         }
         if severity > alert.severity {
