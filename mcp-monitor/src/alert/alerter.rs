@@ -11,13 +11,13 @@ use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::{
-    incident::Incidents,
+    incident::{Incidents, Subject},
     record::{Alert, Evidence, Flow, Mcp, ProcessRef, Taxonomy, hex_prefix},
     storm::{Bucket, Storm, Storms},
 };
 use crate::{
     config::pins::Pins,
-    detect::{Finding, Seen, Severity, catalogue, rule::Meta},
+    detect::{Finding, Seen, Severity, catalogue, rule::Meta, text::shown},
     types::Timestamp,
 };
 
@@ -100,7 +100,7 @@ struct Key {
 struct Open {
     key: Key,
     alert: Alert,
-    /// The server it is about, as incidents are kept by.
+    /// The server under which its incident is kept.
     about: Option<String>,
     /// Count when it last left.
     told: u64,
@@ -208,7 +208,7 @@ impl Alerter {
             name: meta.slug,
             category: meta.category,
             severity,
-            summary: finding.summary,
+            summary: with_agent(finding.summary, seen),
             endpoint,
             expected: key.expected.clone(),
             observed: key.observed.clone(),
@@ -251,9 +251,14 @@ impl Alerter {
             begin_storm(&mut alert, meta, limit, &server);
         }
         alert.id = alert_id(&key, alert.endpoint.as_deref(), now, seen.at.packet.number);
-        if let Some(about) = &about {
-            alert.incident = self.incidents.join(meta.id, about, &alert.id, now);
-        }
+        let subject = about.as_ref().map(|server| Subject {
+            server,
+            pinned: alert.endpoint.is_some(),
+            flow: alert.flow.as_ref().map(|f| f.id.as_str()),
+        });
+        let joined = subject.and_then(|subject| self.incidents.join(meta.id, subject, &alert.id, now));
+        let (incident, about) = joined.unzip();
+        alert.incident = incident;
         self.add(key, alert, about, now);
     }
 
@@ -276,9 +281,7 @@ impl Alerter {
             alert.observed = Some(storm_text(alert.count, storm));
             alert.storm = Some(storm);
         }
-        if let Some(about) = &open.about
-            && alert.incident.is_some()
-        {
+        if let Some(about) = &open.about {
             self.incidents.goes_on(about, now);
         }
         if severity > alert.severity {
@@ -353,6 +356,22 @@ impl Alerter {
     /// The next alert to write.
     pub fn poll(&mut self) -> Option<Alert> {
         self.ready.pop_front()
+    }
+}
+
+/// The sentence, and whom it happened to where it does not say so: the process, else the client's address.
+fn with_agent(summary: String, seen: &Seen<'_>) -> String {
+    let Some(flow) = seen.flow else { return summary };
+    let address = flow.info.client.ip().to_string();
+    let process = seen.connection.and_then(|c| c.process.as_ref());
+    let named =
+        summary.contains(&address) || process.is_some_and(|p| summary.contains(&format!("pid {}", p.pid)));
+    if named {
+        return summary;
+    }
+    match process {
+        Some(p) => format!("{summary} (agent {}, pid {})", shown(&p.comm), p.pid),
+        None => format!("{summary} (agent {address})"),
     }
 }
 
@@ -628,5 +647,10 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains('\u{1b}'));
+        assert!(
+            alerts[0].summary.ends_with(" (agent 10.1.0.5)"),
+            "{}",
+            alerts[0].summary
+        );
     }
 }

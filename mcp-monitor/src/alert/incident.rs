@@ -37,6 +37,20 @@ struct Open {
 pub(super) struct Incidents {
     gap: Duration,
     open: Bounded<String, Open>,
+    /// Connections and hosts without a pin that turned out to be part of what happens to a pinned server: a
+    /// credential sent where its redirect led.
+    drawn_in: Bounded<String, String>,
+}
+
+/// What an alert is about, as incidents are kept by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject<'a> {
+    /// The pinned endpoint's name, else the host or address.
+    pub(super) server: &'a str,
+    /// It is pinned.
+    pub(super) pinned: bool,
+    /// Id of the connection, if it was on one.
+    pub(super) flow: Option<&'a str>,
 }
 
 impl Incidents {
@@ -45,20 +59,57 @@ impl Incidents {
         Self {
             gap,
             open: Bounded::new(MAX_INCIDENTS),
+            drawn_in: Bounded::new(MAX_INCIDENTS),
         }
     }
 
-    /// A new alert of `rule` on `server`; `None` where the rule stands apart.
-    pub(super) fn join(&mut self, rule: &str, server: &str, alert: &str, now: Timestamp) -> Option<Incident> {
+    /// A new alert of `rule`: the incident, and the server under which it is kept. `None` where the rule
+    /// stands apart.
+    pub(super) fn join(
+        &mut self,
+        rule: &str,
+        subject: Subject<'_>,
+        alert: &str,
+        now: Timestamp,
+    ) -> Option<(Incident, String)> {
         if APART.contains(&rule) {
             return None;
         }
+        let server = self.server(subject);
+        let incident = self.place(&server, alert, now);
+        Some((incident, server))
+    }
+
+    /// The server that the alert is really about.
+    fn server(&mut self, subject: Subject<'_>) -> String {
+        let known = |name: &str, drawn_in: &Bounded<String, String>| drawn_in.peek(name).cloned();
+        let drawn = (!subject.pinned)
+            .then(|| {
+                subject
+                    .flow
+                    .and_then(|flow| known(flow, &self.drawn_in))
+                    .or_else(|| known(subject.server, &self.drawn_in))
+            })
+            .flatten();
+        let server = drawn.unwrap_or_else(|| subject.server.to_owned());
+        if let Some(flow) = subject.flow
+            && (subject.pinned || server != subject.server)
+        {
+            self.drawn_in.insert(flow.to_owned(), server.clone());
+        }
+        if server != subject.server {
+            self.drawn_in.insert(subject.server.to_owned(), server.clone());
+        }
+        server
+    }
+
+    fn place(&mut self, server: &str, alert: &str, now: Timestamp) -> Incident {
         if let Some(open) = self.open.get_mut(server)
             && now.since(open.last) <= self.gap
         {
             open.incident.order = open.incident.order.saturating_add(1);
             open.last = now;
-            return Some(open.incident.clone());
+            return open.incident.clone();
         }
         let mut hash = Sha256::new();
         hash.update(server);
@@ -73,7 +124,7 @@ impl Incidents {
             last: now,
         };
         self.open.insert(server.to_owned(), open);
-        Some(incident)
+        incident
     }
 
     /// An alert of the incident went on.
@@ -90,19 +141,40 @@ impl Incidents {
 mod tests {
     use super::*;
 
+    fn join(all: &mut Incidents, rule: &str, server: &str, flow: &str, secs: u64) -> Option<Incident> {
+        let subject = Subject {
+            server,
+            pinned: server.len() == 1,
+            flow: Some(flow),
+        };
+        let joined = all.join(rule, subject, flow, Timestamp::from_secs(secs));
+        joined.map(|(incident, _)| incident)
+    }
+
     #[test]
     fn alerts_on_one_server_are_ordered_until_it_is_quiet() {
         let mut all = Incidents::new(Duration::from_secs(60));
-        let at = Timestamp::from_secs;
-        let first = all.join("DNS-01", "a", "x", at(0)).unwrap();
-        let second = all.join("DG-06", "a", "y", at(50)).unwrap();
+        let first = join(&mut all, "DNS-01", "a", "f1", 0).unwrap();
+        let second = join(&mut all, "DG-06", "a", "f2", 50).unwrap();
         assert_eq!((&first.id, first.order, second.order), (&second.id, 1, 2));
-        assert_ne!(all.join("DNS-01", "b", "x", at(50)).unwrap().id, first.id);
-        assert_eq!(all.join("OP-06", "a", "z", at(51)), None);
-        all.goes_on("a", at(100));
-        assert_eq!(all.join("CR-01", "a", "w", at(155)).unwrap().order, 3);
-        let later = all.join("CR-01", "a", "v", at(300)).unwrap();
+        assert_ne!(join(&mut all, "DNS-01", "b", "f3", 50).unwrap().id, first.id);
+        assert_eq!(join(&mut all, "OP-06", "a", "f2", 51), None);
+        all.goes_on("a", Timestamp::from_secs(100));
+        assert_eq!(join(&mut all, "CR-01", "a", "f4", 155).unwrap().order, 3);
+        let later = join(&mut all, "CR-01", "a", "f4", 300).unwrap();
         assert_eq!(later.order, 1);
         assert_ne!(later.id, first.id);
+    }
+
+    #[test]
+    fn where_a_redirect_leads_belongs_to_the_server_that_sent_it() {
+        let mut all = Incidents::new(Duration::from_secs(60));
+        let redirect = join(&mut all, "RED-02", "a", "f1", 0).unwrap();
+        let leak = join(&mut all, "CR-01", "cdn.example", "f1", 1).unwrap();
+        assert_eq!((&leak.id, leak.order), (&redirect.id, 2));
+        let again = join(&mut all, "CR-01", "cdn.example", "f2", 2).unwrap();
+        assert_eq!((&again.id, again.order), (&redirect.id, 3));
+        let other = join(&mut all, "CR-01", "other.example", "f3", 3).unwrap();
+        assert_eq!(other.order, 1);
     }
 }

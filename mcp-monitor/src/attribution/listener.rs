@@ -29,9 +29,9 @@ pub fn find_listener(server: SocketAddr, client: Option<u32>) -> Option<Listener
 
 fn find(proc: &Path, server: SocketAddr, client: Option<u32>) -> Option<Listener> {
     let server = SocketAddr::new(server.ip().to_canonical(), server.port());
-    // Loopback is the client's own namespace.
-    if let Some(pid) = client.filter(|_| server.ip().is_loopback()) {
-        let folder = proc.join(pid.to_string());
+    // Loopback is the client's own namespace, as long as it lives.
+    let folder = client.map(|pid| proc.join(pid.to_string()));
+    if let Some(folder) = folder.filter(|f| server.ip().is_loopback() && f.join("net/tcp").exists()) {
         let (address, inode) = listening(&folder, server)?;
         return Some(listener(proc, &folder, address, inode));
     }
@@ -205,6 +205,9 @@ mod tests {
             drop(socket);
             assert!(find_listener(server, Some(pid)).is_none(), "{bind} is closed");
         }
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+        let found = find_listener(gone.local_addr().unwrap(), Some(u32::MAX));
+        assert!(found.is_some(), "the client has ended already");
         assert!(
             find_listener("203.0.113.5:443".parse().unwrap(), None).is_none(),
             "another machine's"

@@ -335,6 +335,13 @@ mod tests {
             bench.response(&response(status, &[("Location", &url), ("WWW-Authenticate", &format!("Bearer resource_metadata=\"{url}\"")), ("mcp-session-id", &key)]), true);
             bench.answers(&answer, Some(method));
             bench.answers(&ask, None);
+            bench.replies(&answer, None);
+            let schema = serde_json::json!([{ "name": "t", "inputSchema": { "properties": { key.as_str(): { "x-mcp-header": key } } }, "outputSchema": { key.as_str(): text, "type": key, "properties": { text.as_str(): { "$ref": url } } } }]);
+            bench.lists_tools(&schema.to_string());
+            let result = serde_json::json!({ "content": [{ "type": "text", "text": text }], "structuredContent": { text.as_str(): url, key.as_str(): text, "verdict": text, "asOf": url, "score": status } }).to_string();
+            let arguments = serde_json::json!({ key.as_str(): url, "to": text, "cc": [url, text] }).to_string();
+            bench.calls("t", &arguments, &result);
+            bench.calls("t", &arguments, &result);
             bench.sse_endpoint(&url, 1);
             bench.document(Direction::ToClient, "application/json", &answer);
             bench.dns(Direction::ToClient, &dns_answer(1, &key, &[&url], &["203.0.113.5", "::1"]));

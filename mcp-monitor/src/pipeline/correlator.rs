@@ -1,6 +1,10 @@
 //! The half of the engine that looks across flows: events in order of the packets, records out.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use hashbrown::HashMap;
 
@@ -48,7 +52,7 @@ pub struct Correlator {
     observer: Observer,
     wanted: Wanted,
     /// Live: servers that spoke MCP and whose listening socket is to be looked up, with the client's process.
-    unlisted: Vec<(SocketAddr, Option<u32>)>,
+    unlisted: VecDeque<(SocketAddr, Option<u32>)>,
     /// Those that were looked up.
     looked_up: Once<SocketAddr>,
     /// Replay only: what the kernel program would have said.
@@ -93,7 +97,7 @@ impl Correlator {
             settled: alerts.mode == Mode::Settled,
             alerter: Alerter::new(pins.clone(), alerts),
             pins,
-            unlisted: Vec::new(),
+            unlisted: VecDeque::new(),
             looked_up: Once::new(MAX_LISTENERS),
             verdicts: replay.then(|| Verdicts::new(&hosts)),
             host_endpoints,
@@ -176,9 +180,9 @@ impl Correlator {
         self.tracker.set_process(cookie, process);
     }
 
-    /// Servers whose listening socket to look up now (live), each once, with the client's process.
-    pub fn take_unlisted(&mut self) -> Vec<(SocketAddr, Option<u32>)> {
-        std::mem::take(&mut self.unlisted)
+    /// A server whose listening socket to look up now (live), each once, with the client's process.
+    pub fn next_unlisted(&mut self) -> Option<(SocketAddr, Option<u32>)> {
+        self.unlisted.pop_front()
     }
 
     /// A socket of this machine listens where `server` is (live).
@@ -380,7 +384,7 @@ impl Correlator {
         {
             let connection = self.tracker.connection(event.flow.info.id);
             let client = connection.process.as_ref().map(|process| process.pid);
-            self.unlisted.push((server, client));
+            self.unlisted.push_back((server, client));
         }
     }
 

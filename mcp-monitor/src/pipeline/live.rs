@@ -138,7 +138,6 @@ pub async fn run<E>(
                 }
             }
         }
-        engine.look_up_listeners();
         let out = engine.correlator.take_records();
         if !out.is_empty() {
             emit(out).map_err(RunError::Output)?;
@@ -227,12 +226,13 @@ impl Engine {
         }
     }
 
-    /// Where servers of this machine listen that were seen to speak MCP.
-    fn look_up_listeners(&mut self) {
-        for (server, client) in self.correlator.take_unlisted() {
-            if let Some(listener) = find_listener(server, client) {
-                self.correlator.listener(self.last, server, &listener);
-            }
+    /// Where a server of this machine listens that was seen to speak MCP. One a second: the look-up goes
+    /// through `/proc`, and packets wait meanwhile.
+    fn look_up_listener(&mut self, at: At) {
+        if let Some((server, client)) = self.correlator.next_unlisted()
+            && let Some(listener) = find_listener(server, client)
+        {
+            self.correlator.listener(at, server, &listener);
         }
     }
 
@@ -260,6 +260,7 @@ impl Engine {
             self.correlator.event(&event.event);
         }
         self.correlator.tick(at);
+        self.look_up_listener(at);
     }
 
     fn finish(&mut self) {

@@ -21,8 +21,8 @@ const META: Meta = Meta {
     page: Page {
         means: "The monitor could not see all of a connection with an approved server, or of an MCP session. Rules that need what is missing say nothing about it: this alert says so instead.",
         attacker: "Usually none. But encryption that nothing opens, hidden names and floods that make a capture lose packets are also what an attacker wants.",
-        wire: "Bytes missing from the stream, TLS that neither a uprobe nor a keylog opens, Encrypted ClientHello to a pinned address, or QUIC with a pinned server.",
-        act: "For loss: give the monitor more CPU or ring space, or capture with larger snap length. For TLS: use the uprobe of the agent's library or a keylog; handshake rules work all the same. For ECH and QUIC: decide whether agents should use them.",
+        wire: "Bytes missing from the stream, TLS that neither a uprobe nor a keylog opens, Encrypted ClientHello to a pinned address, or QUIC with a pinned server. It also says so when a rule failed on an event and was turned off (`expected: \"PV-03 running\"`).",
+        act: "For loss: give the monitor more CPU or ring space, or capture with larger snap length. For TLS: use the uprobe of the agent's library or a keylog; handshake rules work all the same. For ECH and QUIC: decide whether agents should use them. For a rule that is off: keep the capture, report it, and restart the monitor.",
         quiet: "Where plaintext cannot be had and the handshake is enough, lower the severity or suppress it for the endpoint with that reason.",
     },
 };
