@@ -14,7 +14,7 @@ use super::record::{Alert, Evidence, Flow, Mcp, ProcessRef, Taxonomy, hex_prefix
 use crate::{
     config::pins::Pins,
     detect::{Finding, Seen, catalogue},
-    types::Timestamp,
+    types::{Severity, Timestamp},
 };
 
 /// When alerts leave.
@@ -130,22 +130,20 @@ impl Alerter {
         self.counters
     }
 
-    /// Takes a finding of an event.
-    pub fn take(&mut self, finding: Finding, seen: &Seen<'_>) {
+    /// Takes a finding of an event; the severity of its alert, unless the pins turn it off or accept it.
+    pub fn take(&mut self, finding: Finding, seen: &Seen<'_>) -> Option<Severity> {
         self.counters.findings = self.counters.findings.saturating_add(1);
         let now = seen.at.time;
         self.advance(now);
-        let Some(meta) = catalogue::meta(finding.rule) else {
-            return;
-        };
+        let meta = catalogue::meta(finding.rule)?;
         let setting = self.pins.rules.get(meta.id);
         if setting.is_some_and(|s| !s.enabled) {
             self.counters.disabled = self.counters.disabled.saturating_add(1);
-            return;
+            return None;
         }
         if self.is_suppressed(&finding, now) {
             self.counters.suppressed = self.counters.suppressed.saturating_add(1);
-            return;
+            return None;
         }
         let severity = setting
             .and_then(|s| s.severity)
@@ -184,7 +182,7 @@ impl Alerter {
                     self.ready.push_back(alert.clone());
                 }
             }
-            return;
+            return Some(severity);
         }
         let mut evidence = Evidence {
             packets: Vec::new(),
@@ -223,6 +221,7 @@ impl Alerter {
             last_seen: now,
         };
         self.add(key, alert, now);
+        Some(severity)
     }
 
     fn add(&mut self, key: Key, alert: Alert, now: Timestamp) {
@@ -318,7 +317,7 @@ fn alert_id(key: &Key, endpoint: Option<&str>, first: Timestamp, packet: u64) ->
 mod tests {
     use super::*;
     use crate::{
-        detect::{SeenKind, Severity, testing::Bench},
+        detect::{SeenKind, testing::Bench},
         types::PacketId,
     };
 
@@ -351,7 +350,9 @@ mod tests {
         let mut alerts = Vec::new();
         for gap in gaps {
             bench.wait(Duration::from_secs(*gap));
-            bench.with_seen(SeenKind::Open, |seen| alerter.take(finding(), seen));
+            bench.with_seen(SeenKind::Open, |seen| {
+                alerter.take(finding(), seen);
+            });
             while let Some(alert) = alerter.poll() {
                 alerts.push(alert);
             }

@@ -1,6 +1,7 @@
 //! What a rule is.
 
 use super::{Finding, Seen, SeenKind, Severity, World};
+use crate::baseline::Memory;
 
 /// Kinds of events, for saying which a rule wants to see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,4 +153,9 @@ pub trait Rule: Send {
 
     /// Looks at one event.
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>);
+
+    /// What the rule remembers of servers and that should outlive the process.
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        None
+    }
 }

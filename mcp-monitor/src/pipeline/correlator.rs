@@ -5,14 +5,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use hashbrown::HashMap;
 
 use super::{
+    judge::Judges,
+    keep::{Changes, Learning},
     observe::Observer,
     record::{FlowRecord, MessageRecord, Record},
     view::view,
 };
 use crate::{
-    alert::{Alerter, AlerterOptions, Mode},
+    alert::{AlerterOptions, Mode},
+    baseline::{Row, TallyRow},
     config::pins::Pins,
-    detect::{Detector, Drift, DriftKind, Finding, Seen, SeenKind},
+    detect::{Drift, DriftKind, Seen, SeenKind},
     flow::FlowRef,
     mcp::{
         FlowEvent, FlowEventKind,
@@ -41,9 +44,7 @@ pub struct Wanted {
 /// See the module.
 pub struct Correlator {
     tracker: Tracker,
-    detector: Detector,
-    alerter: Alerter,
-    observer: Observer,
+    judges: Judges,
     wanted: Wanted,
     /// Replay only: what the kernel program would have said.
     verdicts: Option<Verdicts>,
@@ -56,7 +57,6 @@ pub struct Correlator {
     worst: Option<Severity>,
     /// Alerts come once, with their final count.
     settled: bool,
-    findings: Vec<Finding>,
     now: Timestamp,
     records: Vec<Record>,
 }
@@ -76,28 +76,49 @@ impl Correlator {
         replay: bool,
     ) -> Self {
         let (hosts, host_endpoints) = kernel_hosts(&pins);
-        Self {
+        let mut correlator = Self {
             tracker: Tracker::new(limits, pins.clone()),
-            detector: Detector::new(pins.clone()),
-            observer: Observer::default(),
             wanted,
             settled: alerts.mode == Mode::Settled,
-            alerter: Alerter::new(pins, alerts),
+            judges: Judges::new(pins, alerts),
             verdicts: replay.then(|| Verdicts::new(&hosts)),
             host_endpoints,
             drifting: HashMap::new(),
             anomalies: BTreeMap::new(),
             alerts: BTreeMap::new(),
             worst: None,
-            findings: Vec::new(),
             now: Timestamp::default(),
             records: Vec::new(),
+        };
+        if wanted.observations {
+            correlator.learn(Learning::default());
         }
+        correlator
+    }
+
+    /// Learns from here on, beginning with what an earlier run left.
+    pub fn learn(&mut self, learning: Learning) {
+        self.judges.begin_learning(learning, self.settled);
+    }
+
+    /// What was learned since the last call, for a state file. Empty unless it is kept.
+    pub fn take_changes(&mut self) -> Changes {
+        self.judges.take_changes()
+    }
+
+    /// Every fact seen in this run, and what was verified since the last [`Self::take_changes`].
+    pub fn take_learned(&mut self) -> (Vec<Row>, Vec<TallyRow>) {
+        self.judges.take_learned()
+    }
+
+    /// Facts that made room for others.
+    pub fn facts_forgotten(&self) -> u64 {
+        self.judges.observer.as_ref().map_or(0, Observer::evicted)
     }
 
     /// The key of fingerprints from here on.
     pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
-        self.detector.set_fingerprint_key(key);
+        self.judges.detector.set_fingerprint_key(key);
     }
 
     /// Changes the pins from here on.
@@ -108,8 +129,7 @@ impl Correlator {
             self.verdicts = Some(Verdicts::new(&hosts));
         }
         self.tracker.set_endpoints(pins.clone());
-        self.detector.set_pins(pins.clone());
-        self.alerter.set_pins(pins);
+        self.judges.set_pins(pins);
     }
 
     /// Sessions, names and counts of MCP.
@@ -180,10 +200,9 @@ impl Correlator {
                 connection: Some(connection),
                 kind,
             };
-            judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
-            if self.wanted.observations {
-                self.observer.see(&seen, &mut self.records);
-            }
+            self.judges.judge(&seen);
+            self.judges
+                .learn(&seen, self.wanted.observations, &mut self.records);
         }
         self.record(event, &step);
         if matches!(event.kind, FlowEventKind::Close(_)) {
@@ -202,8 +221,11 @@ impl Correlator {
     pub fn finish(&mut self, at: At) {
         self.now = self.now.max(at.time);
         self.release_drifting(Timestamp(u64::MAX));
-        self.alerter.finish();
+        self.judges.alerter.finish();
         self.drain_alerts();
+        if let Some(observer) = self.judges.observer.as_mut().filter(|_| self.wanted.observations) {
+            observer.finish(&mut self.records);
+        }
     }
 
     fn advance(&mut self, at: At) {
@@ -217,7 +239,7 @@ impl Correlator {
                 connection: None,
                 kind: SeenKind::Tick,
             });
-            self.alerter.advance(self.now);
+            self.judges.alerter.advance(self.now);
             self.release_drifting(at.time);
         }
     }
@@ -229,7 +251,7 @@ impl Correlator {
 
     /// Shows rules something without a flow event behind it.
     fn show(&mut self, seen: Seen<'_>) {
-        judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
+        self.judges.judge(&seen);
     }
 
     fn show_drift(&mut self, at: At, flow: &FlowRef, drift: &Drift) {
@@ -240,7 +262,7 @@ impl Correlator {
             connection: Some(connection),
             kind: SeenKind::Drift(drift),
         };
-        judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
+        self.judges.judge(&seen);
     }
 
     fn flowless_drift(&mut self, at: At, drift: &Drift, cookie: u64) {
@@ -360,7 +382,7 @@ impl Correlator {
     }
 
     fn drain_alerts(&mut self) {
-        while let Some(alert) = self.alerter.poll() {
+        while let Some(alert) = self.judges.alerter.poll() {
             // Live, an alert that goes on is said again with its new count.
             if self.settled || alert.count == 1 {
                 let n = self.alerts.entry(alert.rule).or_default();
@@ -371,15 +393,6 @@ impl Correlator {
                 self.records.push(Record::Alert(Box::new(alert)));
             }
         }
-    }
-}
-
-/// Shows one event to the rules, and what they find to the alerter. A function of the parts, since what is
-/// seen borrows from the tracker beside them.
-fn judge(detector: &mut Detector, alerter: &mut Alerter, findings: &mut Vec<Finding>, seen: &Seen<'_>) {
-    detector.see(seen, findings);
-    for finding in findings.drain(..) {
-        alerter.take(finding, seen);
     }
 }
 

@@ -184,6 +184,7 @@ impl Summary {
         dropped("sessions_forgotten", tracker.sessions().forgotten_sessions());
         dropped("requests_forgotten", tracker.sessions().forgotten_requests());
         dropped("names_forgotten", tracker.names_forgotten());
+        dropped("facts_forgotten", correlator.facts_forgotten());
         s.dropped = drop;
         s.anomalies = correlator
             .anomalies()

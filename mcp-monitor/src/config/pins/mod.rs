@@ -3,6 +3,8 @@
 //! Every key but an endpoint's `name` and `url` is optional: what is not pinned is not
 //! checked against a pin.
 
+pub mod draft;
+pub mod edit;
 mod endpoint_match;
 mod host;
 mod lookup;
