@@ -77,12 +77,12 @@ impl Sum {
 
     /// `seen 12 times, 2026-11-22T07:12:03Z to 2026-11-22T07:14:10Z`.
     fn note(&self) -> String {
-        let first = short(self.first.unwrap_or_default());
+        let first = self.first.unwrap_or_default().to_seconds();
         let times = times(self.count);
         if self.count == 1 {
             return format!("seen {times}, {first}");
         }
-        format!("seen {times}, {first} to {}", short(self.last))
+        format!("seen {times}, {first} to {}", self.last.to_seconds())
     }
 }
 
@@ -92,12 +92,6 @@ fn times(count: u64) -> String {
         2 => "twice".to_owned(),
         n => format!("{n} times"),
     }
-}
-
-/// To the second.
-fn short(at: Timestamp) -> String {
-    let text = at.to_string();
-    format!("{}Z", text.get(..19).unwrap_or(&text))
 }
 
 struct Facts<'a> {
@@ -188,7 +182,7 @@ impl<'a> Facts<'a> {
                 whole.add(&row.entry);
             }
         }
-        endpoint.since = short(whole.first.unwrap_or_default());
+        endpoint.since = whole.first.unwrap_or_default().to_seconds();
         endpoint.observations = whole.count;
         let spoken = self.values(at_url, |f| matches!(f, Fact::Endpoint { .. }).then_some(()));
         endpoint.url_note = match spoken.get(&()) {

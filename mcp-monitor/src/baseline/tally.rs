@@ -58,6 +58,10 @@ pub struct Tally {
     pub sessions: u64,
     /// MCP requests of the agent.
     pub requests: u64,
+    /// Answered requests that carried credentials.
+    pub authenticated: u64,
+    /// Answered requests that carried none.
+    pub unauthenticated: u64,
     /// Payload bytes on those connections.
     pub bytes: u64,
     /// Of these, bytes whose content was not seen: lost, or encrypted and not opened.
@@ -98,6 +102,8 @@ impl Tally {
             (&mut self.connections, other.connections),
             (&mut self.sessions, other.sessions),
             (&mut self.requests, other.requests),
+            (&mut self.authenticated, other.authenticated),
+            (&mut self.unauthenticated, other.unauthenticated),
             (&mut self.bytes, other.bytes),
             (&mut self.unseen_bytes, other.unseen_bytes),
         ] {

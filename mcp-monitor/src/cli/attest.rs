@@ -50,6 +50,8 @@ struct Attestation {
     sessions: u64,
     connections: u64,
     requests: u64,
+    authenticated: u64,
+    unauthenticated: u64,
     bytes: u64,
     unseen_bytes: u64,
     /// All that was seen of pinned keys is as pinned, and at least one was seen.
@@ -143,6 +145,8 @@ fn attest(rows: Vec<TallyRow>) -> Vec<Attestation> {
                 sessions: tally.sessions,
                 connections: tally.connections,
                 requests: tally.requests,
+                authenticated: tally.authenticated,
+                unauthenticated: tally.unauthenticated,
                 bytes: tally.bytes,
                 unseen_bytes: tally.unseen_bytes,
                 verified: any("held") && !any("broken"),
@@ -161,16 +165,19 @@ impl Attestation {
         };
         let _ = writeln!(
             out,
-            "{} as reached by {}{clients}\n  {} to {}: {} sessions, {} connections, {} requests, {} bytes, of which {} were not seen",
+            "{} as reached by {}{clients}\n  {} to {}: {} sessions, {} connections, {} requests",
             shown(&self.endpoint),
             shown(&self.agent),
-            self.since,
-            self.until,
+            self.since.to_seconds(),
+            self.until.to_seconds(),
             self.sessions,
             self.connections,
             self.requests,
-            self.bytes,
-            self.unseen_bytes,
+        );
+        let _ = writeln!(
+            out,
+            "  {} answers to requests with credentials, {} to requests without; {} bytes, of which {} were not seen",
+            self.authenticated, self.unauthenticated, self.bytes, self.unseen_bytes,
         );
         for (key, words) in CHECKS {
             let Some(check) = self.checks.get(key) else {

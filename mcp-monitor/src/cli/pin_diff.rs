@@ -241,8 +241,8 @@ impl Item {
                 observed.verdict.as_str(),
                 shown(&observed.value),
                 observed.count,
-                observed.first_seen,
-                observed.last_seen
+                observed.first_seen.to_seconds(),
+                observed.last_seen.to_seconds()
             );
         }
     }

@@ -117,13 +117,14 @@ impl Judges {
     }
 }
 
-/// Alerts of this rule say that the server may not be the approved one.
+/// Alerts of this rule say that the server may not be the approved one. TD-11 is about the agent.
 fn questions_identity(rule: &str) -> bool {
     catalogue::meta(rule).is_some_and(|meta| {
-        matches!(
+        let about_server = matches!(
             meta.category,
-            "destination" | "dns" | "tls" | "redirection" | "downgrade" | "definition" | "capability"
-        )
+            "destination" | "dns" | "tls" | "redirection" | "downgrade" | "definition"
+        );
+        about_server && rule != "TD-11"
     })
 }
 

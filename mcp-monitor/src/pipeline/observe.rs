@@ -224,7 +224,9 @@ impl Observer {
         });
         // With HTTP+SSE the place to post to is the server's choice; the stream's URL is the endpoint.
         let posted = session.transport == Some(TransportKind::HttpSse) && context.response.is_none();
-        if !posted {
+        // Without the request all that is known is the address.
+        let known = !target.path.is_empty();
+        if !posted && known {
             self.concern(subject.host());
             let transport = session.transport.map(|t| t.slug().into());
             self.learn(place, subject.clone(), Fact::Endpoint { transport });
@@ -259,7 +261,16 @@ impl Observer {
             &Subject::Server(subject.host().into(), context.target.origin.port),
         );
         if let Some(request) = context.request {
-            self.learn(place, subject.clone(), authentication(request));
+            let fact = authentication(request);
+            let none = matches!(&fact, Fact::Authentication { scheme, .. } if &**scheme == "none");
+            self.tally(place, subject, |tally| {
+                let count = match none {
+                    true => &mut tally.unauthenticated,
+                    false => &mut tally.authenticated,
+                };
+                *count = count.saturating_add(1);
+            });
+            self.learn(place, subject.clone(), fact);
         }
         if let Some(version) = &session.negotiated {
             let version = version.0.clone();

@@ -191,7 +191,10 @@ pub fn quote(text: &str) -> String {
         && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
             .contains(&text.to_ascii_lowercase().as_str());
     // Three dots: no number, whatever reads it.
-    let v4 = text.split('/').next().is_some_and(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok())
+    let v4 = text
+        .split('/')
+        .next()
+        .is_some_and(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok())
         && text.bytes().all(|b| b.is_ascii_digit() || b"./".contains(&b));
     if plain || v4 {
         return text.to_owned();

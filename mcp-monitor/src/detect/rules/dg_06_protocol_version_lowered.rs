@@ -34,12 +34,16 @@ const META: Meta = Meta {
 /// The best revision per client and server.
 #[derive(Default)]
 pub(super) struct ProtocolVersionLowered {
-    best: Bounded<(ClientKey, ServerKey), Revision>,
+    best: Remembered<(ClientKey, ServerKey), Revision>,
 }
 
 impl Rule for ProtocolVersionLowered {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.best)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -55,7 +59,7 @@ impl Rule for ProtocolVersionLowered {
             .endpoint(index)
             .and_then(|e| e.mcp.min_protocol_version.clone());
         let key = (context.session.client.clone(), context.session.server.clone());
-        let known = self.best.get_mut(&key).cloned();
+        let known = self.best.get(&key).cloned();
         if known.as_ref().is_none_or(|best| revision > *best) {
             self.best.insert(key, revision.clone());
         }

@@ -34,12 +34,16 @@ const META: Meta = Meta {
 /// Pairs of client and server that used Streamable HTTP.
 #[derive(Default)]
 pub(super) struct TransportLowered {
-    streamable: Bounded<(ClientKey, ServerKey), ()>,
+    streamable: Remembered<(ClientKey, ServerKey), ()>,
 }
 
 impl Rule for TransportLowered {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.streamable)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -61,7 +65,7 @@ impl Rule for TransportLowered {
         }
         let index = context.target.endpoint;
         let pinned = world.pins.endpoint(index).and_then(|e| e.mcp.transport);
-        let before = self.streamable.get_mut(&key).is_some();
+        let before = self.streamable.get(&key).is_some();
         if pinned == Some(TransportKind::HttpSse) || (pinned.is_none() && !before) {
             return;
         }

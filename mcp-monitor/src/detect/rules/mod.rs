@@ -73,7 +73,7 @@ mod prelude {
         text::shown,
     };
     pub(super) use super::common::{agent, endpoint_of_host, label};
-    pub(super) use crate::baseline::{Bounded, Once};
+    pub(super) use crate::baseline::{Bounded, Memory, Once, Remembered};
     #[cfg(test)]
     pub(super) use crate::types::Direction;
 }

@@ -35,12 +35,16 @@ type Audience = (ServerKey, Option<Arc<str>>, Option<Arc<str>>, Principal);
 /// The latest set of names per server and audience.
 #[derive(Default)]
 pub(super) struct ToolSetChanged {
-    sets: Bounded<Audience, BTreeSet<Arc<str>>>,
+    sets: Remembered<Audience, BTreeSet<Arc<str>>>,
 }
 
 impl Rule for ToolSetChanged {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.sets)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
