@@ -121,6 +121,10 @@ pub struct ReplayArgs {
     /// Output.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Secrets of TLS connections, as written to SSLKEYLOGFILE: opens TLS 1.2 and 1.3. Repeatable;
+    /// secrets inside a pcapng file are used without it
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Vec<PathBuf>,
     /// Exit with 3 if an alert is at least this severe
     #[arg(long, value_parser = parse_severity, value_name = "SEVERITY")]
     pub fail_on: Option<Severity>,
@@ -216,6 +220,10 @@ pub struct AttestArgs {
     /// JSON, or text for an auditor
     #[arg(long, value_enum, default_value = "json")]
     pub format: Format,
+    /// Secrets of TLS connections, as written to SSLKEYLOGFILE: opens TLS 1.2 and 1.3. Repeatable;
+    /// secrets inside a pcapng file are used without it
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Vec<PathBuf>,
     /// Captures to attest instead of a state file; needs --pins
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -272,6 +280,10 @@ pub struct FactArgs {
     #[cfg(feature = "live")]
     #[arg(long = "for", default_value = "10m", value_parser = parse_span, value_name = "TIME", requires = "live")]
     pub span: std::time::Duration,
+    /// Secrets of TLS connections, as written to SSLKEYLOGFILE: opens TLS 1.2 and 1.3. Repeatable;
+    /// secrets inside a pcapng file are used without it
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Vec<PathBuf>,
     /// Captures (pcap or pcapng, plain, gzip or zstd); `-` is standard input. Several are one timeline
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,

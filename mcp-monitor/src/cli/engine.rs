@@ -3,6 +3,7 @@
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
@@ -11,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Failure, policy::Policy};
 use crate::{
     alert::{AlerterOptions, Mode},
+    config::ConfigError,
     pipeline::{
         correlator::Wanted,
         keep::Learning,
@@ -18,6 +20,7 @@ use crate::{
         replay::{Outcome, ReplayOptions, replay},
         shards::SHARDS,
     },
+    proto::tls::decrypt::KeyLog,
     source::{CaptureReader, Merged},
 };
 
@@ -28,6 +31,7 @@ const MAX_DEFAULT_THREADS: usize = 8;
 pub(super) struct Job<'a> {
     pub(super) policy: &'a Policy,
     pub(super) files: &'a [PathBuf],
+    pub(super) keylog: &'a [PathBuf],
     pub(super) wanted: Wanted,
     pub(super) threads: Option<u16>,
     pub(super) learning: Option<Learning>,
@@ -51,6 +55,7 @@ pub(super) fn run(
             .min(MAX_DEFAULT_THREADS),
     };
     let options = ReplayOptions {
+        keys: Arc::new(load_keys(job.keylog)?),
         fingerprint_key: program.fingerprint_key.map(|key| key.0),
         learning: job.learning,
         pins: job.policy.pins.clone(),
@@ -74,10 +79,11 @@ pub(super) fn run(
 }
 
 /// As [`run`], for what the captures teach: no records, and a capture that cannot be read is a failure.
-pub(super) fn learn(policy: &Policy, files: &[PathBuf]) -> Result<Outcome, Failure> {
+pub(super) fn learn(policy: &Policy, files: &[PathBuf], keylog: &[PathBuf]) -> Result<Outcome, Failure> {
     let job = Job {
         policy,
         files,
+        keylog,
         wanted: Wanted::default(),
         threads: None,
         learning: Some(Learning {
@@ -90,6 +96,42 @@ pub(super) fn learn(policy: &Policy, files: &[PathBuf]) -> Result<Outcome, Failu
         Some(error) => Err(Failure::work(error)),
         None => Ok(outcome),
     }
+}
+
+/// Reads key logs. A file that has none of their lines is refused; single lines that cannot be read
+/// (the last one may still be in the writing) are told.
+fn load_keys(files: &[PathBuf]) -> Result<KeyLog, Failure> {
+    let keys = KeyLog::default();
+    for path in files {
+        let file = path.display().to_string();
+        let wrong = |line, found: String| ConfigError {
+            file: file.clone(),
+            line,
+            column: u64::from(line > 0),
+            found,
+            expected: "lines of a TLS key log: LABEL CLIENT_RANDOM SECRET, the last two in hexadecimal"
+                .to_owned(),
+        };
+        let text = std::fs::read(path).map_err(|error| wrong(0, format!("cannot be read: {error}")))?;
+        let added = keys.add(&text);
+        if added.secrets == 0 && added.malformed > 0 {
+            return Err(wrong(added.first_malformed, "not a line of a TLS key log".to_owned()).into());
+        }
+        if added.malformed > 0 {
+            tracing::warn!(
+                "{file}:{}: not a line of a TLS key log, left out ({} such lines)",
+                added.first_malformed,
+                added.malformed
+            );
+        }
+        if added.refused > 0 {
+            tracing::warn!("{file}: {} secrets left out: the key log is full", added.refused);
+        }
+        if added.secrets == 0 {
+            tracing::warn!("{file}: no secrets of TLS connections in it");
+        }
+    }
+    Ok(keys)
 }
 
 /// File name alone: where a capture lies on the responder's disk is nobody's business.
