@@ -8,7 +8,7 @@ use super::{
     fact::{Fact, Subject},
 };
 use crate::{
-    config::pins::{Endpoint, Pins, VersionPin},
+    config::pins::{Endpoint, Pins, VersionPin, rdns},
     mcp::{Revision, context::EndpointIndex},
 };
 
@@ -283,30 +283,15 @@ pub fn same_url(a: &str, b: &str) -> bool {
     a.trim_end_matches('/') == b.trim_end_matches('/')
 }
 
-/// Every RDN of the pin is in the issuer (RFC 4514 texts; attribute values compared without case).
+/// Every RDN of the pin is in the issuer (RFC 4514). Case and the space around `=` make no difference
+/// (RFC 5280 section 7.1).
 pub fn names_issuer(pin: &str, issuer: &str) -> bool {
-    let wanted = rdns(pin);
-    let found = rdns(issuer);
-    !wanted.is_empty() && wanted.iter().all(|rdn| found.contains(rdn))
-}
-
-/// Split at commas that are not escaped.
-fn rdns(name: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut escaped = false;
-    for c in name.chars() {
-        if c == ',' && !escaped {
-            parts.push(String::new());
-        } else if let Some(last) = parts.last_mut() {
-            last.push(c);
-        }
-        escaped = c == '\\' && !escaped;
-    }
-    parts
-        .iter()
-        .map(|part| part.trim().to_lowercase())
-        .filter(|part| !part.is_empty())
-        .collect()
+    let normal = |rdn: &str| {
+        let (kind, value) = rdn.split_once('=').unwrap_or((rdn, ""));
+        format!("{}={}", kind.trim(), value.trim()).to_lowercase()
+    };
+    let found: Vec<String> = rdns(issuer).into_iter().map(normal).collect();
+    rdns(pin).into_iter().all(|rdn| found.contains(&normal(rdn)))
 }
 
 /// `1.3` for 0x0304; hex for what has no such name.
