@@ -204,7 +204,8 @@ impl Observer {
         let Some(flow) = place.seen.flow else { return };
         let (session, target) = (context.session, context.target);
         let method = message.method.as_ref().or(context.answers.map(|a| &a.method));
-        if !method.is_some_and(|m| crate::mcp::methods::is_mcp(m)) {
+        let proof = method.is_some_and(|m| crate::mcp::methods::is_mcp(m));
+        if !proof && !place.seen.connection.is_some_and(|c| c.mcp) {
             return;
         }
         let subject = Subject::url(target);
@@ -222,6 +223,9 @@ impl Observer {
                 tally.client(&cut(name), &cut(version));
             }
         });
+        if !proof {
+            return;
+        }
         // With HTTP+SSE the place to post to is the server's choice; the stream's URL is the endpoint.
         let posted = session.transport == Some(TransportKind::HttpSse) && context.response.is_none();
         // Without the request all that is known is the address.
@@ -329,10 +333,10 @@ impl Observer {
         let (Some(flow), Some(connection)) = (seen.flow, seen.connection) else {
             return;
         };
-        if !connection.mcp && connection.endpoint.is_none() {
+        let Some(subject) = server(seen) else { return };
+        if !connection.mcp && held::endpoints_of(&self.pins, &subject).is_empty() {
             return;
         }
-        let Some(subject) = server(seen) else { return };
         let bytes = end.to_server.bytes.saturating_add(end.to_client.bytes);
         let lost = end.to_server.lost_bytes.saturating_add(end.to_client.lost_bytes);
         let unseen = match flow.plaintext {
