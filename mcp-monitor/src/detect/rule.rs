@@ -20,6 +20,8 @@ pub enum Kind {
     ServerHello,
     /// [`SeenKind::Certificates`].
     Certificates,
+    /// [`SeenKind::Handshake`].
+    Handshake,
     /// [`SeenKind::TlsAlert`].
     TlsAlert,
     /// [`SeenKind::Opaque`].
@@ -42,7 +44,7 @@ pub enum Kind {
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// Of an event.
     pub fn of(kind: &SeenKind<'_>) -> Self {
@@ -54,6 +56,7 @@ impl Kind {
             SeenKind::ClientHello(_) => Self::ClientHello,
             SeenKind::ServerHello { .. } => Self::ServerHello,
             SeenKind::Certificates { .. } => Self::Certificates,
+            SeenKind::Handshake(_) => Self::Handshake,
             SeenKind::TlsAlert { .. } => Self::TlsAlert,
             SeenKind::Opaque => Self::Opaque,
             SeenKind::Request { .. } => Self::Request,

@@ -13,7 +13,7 @@ use crate::{
         conversation::{ConversationCounters, ConversationLimits, Output},
     },
     proto::{
-        Detector, Protocol, dns, http1, http2,
+        Detector, Protocol, dns, http1, http2, quic,
         tls::{self, ClientHello, TlsEvent},
         websocket,
     },
@@ -31,6 +31,8 @@ pub struct ApplicationLimits {
     pub websocket: websocket::Limits,
     /// TLS.
     pub tls: tls::Limits,
+    /// QUIC.
+    pub quic: quic::Limits,
     /// MCP bodies.
     pub conversation: ConversationLimits,
 }
@@ -50,6 +52,14 @@ pub struct ApplicationCounters {
     pub client_hellos: u64,
     /// ServerHellos, HelloRetryRequest left out.
     pub server_hellos: u64,
+    /// Flows proven to be QUIC of a version whose start can be read.
+    pub quic_flows: u64,
+    /// Flows that begin as DTLS.
+    pub dtls_flows: u64,
+    /// Multicast DNS messages.
+    pub mdns_messages: u64,
+    /// Link-local multicast name resolution messages.
+    pub llmnr_messages: u64,
 }
 
 /// What the live source should do with a flow from here on.
@@ -75,7 +85,20 @@ enum State {
     Http(Box<Http>),
     Tls(Box<Tls>),
     Dns(Box<[dns::TcpStream; 2]>),
+    /// UDP on a port of name resolution.
+    Names(dns::Service),
+    /// UDP elsewhere; what came so far does not tell.
+    Datagrams,
+    Quic(Box<Quic>),
     Ignored,
+}
+
+#[derive(Debug)]
+struct Quic {
+    connection: quic::Connection,
+    /// It was counted.
+    certain: bool,
+    tls: Tls,
 }
 
 #[derive(Debug)]
@@ -104,7 +127,10 @@ impl Application {
         let state = match flow.transport {
             Transport::Tcp if flow.server.port() == DNS_PORT => State::Dns(Box::default()),
             Transport::Tcp => State::Probing(Box::new(Detector::new(flow.from_start))),
-            Transport::Udp => State::Ignored,
+            Transport::Udp => match dns::Service::of_flow(flow.client.port(), flow.server.port()) {
+                Some(service) => State::Names(service),
+                None => State::Datagrams,
+            },
         };
         Self {
             limits,
@@ -127,7 +153,7 @@ impl Application {
     /// How the plaintext of this flow is seen.
     pub fn plaintext(&self) -> Plaintext {
         match &self.state {
-            State::Tls(_) => Plaintext::None,
+            State::Tls(_) | State::Quic(_) => Plaintext::None,
             State::Http(http) => http.plaintext(),
             _ => Plaintext::Packet,
         }
@@ -138,9 +164,10 @@ impl Application {
         match &self.state {
             State::Probing(_) => Interest::Undecided,
             State::Http(http) => http.interest(),
-            State::Tls(tls) if tls.opaque => Interest::HandshakeOnly,
-            State::Tls(_) => Interest::Undecided,
-            State::Dns(_) => Interest::Captured,
+            State::Tls(tls) if tls.stream.is_done() => Interest::HandshakeOnly,
+            State::Quic(quic) if quic.connection.is_done() => Interest::HandshakeOnly,
+            State::Tls(_) | State::Quic(_) | State::Datagrams => Interest::Undecided,
+            State::Dns(_) | State::Names(_) => Interest::Captured,
             State::Ignored => Interest::Ignored,
         }
     }
@@ -170,7 +197,7 @@ impl Application {
                     dns_message(at, payload, counters, out);
                 }
             }
-            State::Ignored => {}
+            State::Names(_) | State::Datagrams | State::Quic(_) | State::Ignored => {}
             State::Probing(detector) => {
                 if let Some(found) = detector.data(direction, at, data) {
                     let held = detector.take_held();
@@ -226,7 +253,7 @@ impl Application {
                 self.from_start = false;
                 detector.gap(direction);
             }
-            State::Ignored => {}
+            State::Names(_) | State::Datagrams | State::Quic(_) | State::Ignored => {}
         }
     }
 
@@ -268,15 +295,64 @@ impl Application {
 
     /// A UDP datagram.
     pub fn datagram(
-        &self,
+        &mut self,
+        direction: Direction,
         at: At,
         datagram: &UdpDatagram,
         counters: &mut ApplicationCounters,
         out: &mut Output,
     ) {
-        if datagram.src.port() == DNS_PORT || datagram.dst.port() == DNS_PORT {
-            dns_message(at, datagram.payload.clone(), counters, out);
+        let payload = &datagram.payload;
+        match &mut self.state {
+            State::Names(service) => match service {
+                dns::Service::Unicast => dns_message(at, payload.clone(), counters, out),
+                dns::Service::Multicast => bump(&mut counters.mdns_messages),
+                dns::Service::LinkLocal => bump(&mut counters.llmnr_messages),
+            },
+            State::Datagrams if quic::probe(payload) => {
+                let mut quic = Box::new(Quic {
+                    connection: quic::Connection::new(self.limits.quic),
+                    certain: false,
+                    tls: Tls::new(self.limits),
+                });
+                quic.datagram(direction, at, payload, counters, out);
+                self.state = State::Quic(quic);
+            }
+            State::Datagrams => {
+                if tls::dtls::is_hello(payload) {
+                    bump(&mut counters.dtls_flows);
+                }
+                self.state = State::Ignored;
+            }
+            State::Quic(quic) => quic.datagram(direction, at, payload, counters, out),
+            _ => {}
         }
+    }
+}
+
+fn bump(n: &mut u64) {
+    *n = n.saturating_add(1);
+}
+
+impl Quic {
+    fn datagram(
+        &mut self,
+        direction: Direction,
+        at: At,
+        payload: &[u8],
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
+        if self.connection.is_done() {
+            return;
+        }
+        self.connection
+            .datagram(direction, at, payload, &mut self.tls.events);
+        if self.connection.is_certain() && !self.certain {
+            self.certain = true;
+            bump(&mut counters.quic_flows);
+        }
+        self.tls.flush(counters, out);
     }
 }
 
@@ -287,7 +363,6 @@ fn dns_message(at: At, payload: Bytes, counters: &mut ApplicationCounters, out: 
     let (message, anomaly) = dns::parse(&payload);
     out.extend(anomaly.map(|a| (at, FlowEventKind::Anomaly(a))));
     let Some(message) = message else { return };
-    let bump = |n: &mut u64| *n = n.saturating_add(1);
     let direction = if message.response {
         bump(&mut counters.dns_responses);
         if message.rcode == RCODE_NXDOMAIN {
@@ -328,7 +403,7 @@ impl Tls {
         counters: &mut ApplicationCounters,
         out: &mut Output,
     ) {
-        if !self.opaque {
+        if !self.stream.is_done() {
             self.stream.data(direction, at, data, &mut self.events);
             self.flush(counters, out);
         }
@@ -356,6 +431,9 @@ impl Tls {
                 }
                 TlsEvent::Certificates { direction, chain, at } => {
                     out.push((at, FlowEventKind::Certificates { direction, chain }));
+                }
+                TlsEvent::Handshake { handshake, at } => {
+                    out.push((at, FlowEventKind::Handshake(handshake)));
                 }
                 TlsEvent::Alert {
                     direction,

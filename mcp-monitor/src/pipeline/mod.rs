@@ -13,3 +13,6 @@ pub mod shard;
 pub mod shards;
 pub mod summary;
 mod view;
+
+#[cfg(test)]
+mod handshakes;

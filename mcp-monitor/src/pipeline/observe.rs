@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, num::NonZeroUsize};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lru::LruCache;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::record::{Observation, Record, hex};
 use crate::{
@@ -68,13 +68,23 @@ impl Observer {
                 direction: Direction::ToClient,
                 chain,
             } => {
-                let Some(leaf) = chain.first() else { return };
+                let Some(leaf) = chain.leaf() else { return };
                 let subject = seen
                     .connection
                     .and_then(|c| c.server_name())
                     .unwrap_or_default()
                     .to_owned();
-                let value = json!({"sha256": hex(&Sha256::digest(leaf)), "chain": chain.len()});
+                let base64 = |digest: &[u8; 32]| STANDARD.encode(digest);
+                let value = json!({
+                    "sha256": hex(&leaf.sha256),
+                    "chain": chain.certificates.len().saturating_add(chain.unreadable),
+                    "spki_sha256": chain.certificates.iter().map(|c| base64(&c.spki_sha256)).collect::<Vec<_>>(),
+                    "subject": leaf.subject,
+                    "issuer": leaf.issuer,
+                    "names": leaf.dns_names,
+                    "not_before": leaf.not_before,
+                    "not_after": leaf.not_after,
+                });
                 self.say(seen.at, "certificate", subject, value, out);
             }
             SeenKind::Request {

@@ -32,6 +32,12 @@ impl Service {
             _ => None,
         }
     }
+
+    /// Of a UDP flow, whichever side opened it: answers of the multicast protocols go to a group or
+    /// back to a client, so that either end may look like the server.
+    pub fn of_flow(client: u16, server: u16) -> Option<Self> {
+        Self::of_port(server).or_else(|| Self::of_port(client))
+    }
 }
 
 /// A domain name in presentation form: lower case, no trailing dot, bytes outside

@@ -11,9 +11,10 @@ const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
 
 /// What carried the hello.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Carrier {
     /// TLS over TCP.
+    #[default]
     Tcp,
     /// QUIC.
     Quic,
@@ -22,10 +23,10 @@ pub enum Carrier {
 }
 
 /// The fingerprint, e.g. `t13d1516h2_8daaf6152771_e5627efa2ab1`.
-pub fn ja4(hello: &ClientHello, carrier: Carrier) -> String {
+pub fn ja4(hello: &ClientHello) -> String {
     let mut ciphers: Vec<u16> = plain(&hello.ciphers).collect();
     let mut extensions: Vec<u16> = plain(&hello.extensions).collect();
-    let carrier = match carrier {
+    let carrier = match hello.carrier {
         Carrier::Tcp => 't',
         Carrier::Quic => 'q',
         Carrier::Dtls => 'd',
@@ -139,19 +140,17 @@ mod tests {
 
     #[test]
     fn the_published_example() {
-        assert_eq!(
-            ja4(&published(), Carrier::Tcp),
-            "t13d1516h2_8daaf6152771_e5627efa2ab1"
-        );
+        assert_eq!(ja4(&published()), "t13d1516h2_8daaf6152771_e5627efa2ab1");
     }
 
     #[test]
     fn edge_cases_of_the_publication() {
         let empty = ClientHello {
+            carrier: Carrier::Quic,
             max_version: 0x0303,
             ..ClientHello::default()
         };
-        assert_eq!(ja4(&empty, Carrier::Quic), "q12i000000_000000000000_000000000000");
+        assert_eq!(ja4(&empty), "q12i000000_000000000000_000000000000");
         for (protocol, want) in [
             ("h", "hh"),
             ("http/1.1", "h1"),
@@ -172,8 +171,8 @@ mod tests {
         let mut other = published();
         other.ciphers.reverse();
         other.extensions.reverse();
-        assert_eq!(ja4(&other, Carrier::Tcp), ja4(&published(), Carrier::Tcp));
+        assert_eq!(ja4(&other), ja4(&published()));
         other.signature_algorithms.reverse();
-        assert_ne!(ja4(&other, Carrier::Tcp), ja4(&published(), Carrier::Tcp));
+        assert_ne!(ja4(&other), ja4(&published()));
     }
 }
