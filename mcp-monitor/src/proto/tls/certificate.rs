@@ -21,6 +21,9 @@ const OCSP_SCTS: &[u8] = &[
     0x06, 0x0a, 0x2b, 0x06, 0x01, 0x04, 0x01, 0xd6, 0x79, 0x02, 0x04, 0x05,
 ];
 
+const STATUS_REQUEST: u16 = 5;
+const SIGNED_CERTIFICATE_TIMESTAMP: u16 = 18;
+
 /// Names of one certificate that are kept; what is above is left out.
 const MAX_NAMES: usize = 256;
 /// Certificates of one chain that are read; what is above is left out.
@@ -247,6 +250,35 @@ impl Chain {
             }
         }
         Some(Self::parse(certificates))
+    }
+
+    /// The Certificate message of TLS 1.3 (RFC 8446 section 4.4.2), and whether certificate timestamps
+    /// came with it, in an extension of the leaf or in its stapled OCSP response.
+    pub(super) fn of_message13(body: &[u8]) -> Option<(Self, bool)> {
+        let mut reader = Reader::new(body);
+        reader.run8()?;
+        let mut list = reader.run24()?;
+        let mut certificates = Vec::new();
+        let mut scts = false;
+        while !list.is_empty() {
+            let certificate = list.run24()?.rest();
+            let mut extensions = list.run16()?;
+            if certificates.is_empty() {
+                while !extensions.is_empty() {
+                    let kind = extensions.u16()?;
+                    let data = extensions.run16()?.rest();
+                    scts |= match kind {
+                        STATUS_REQUEST => status_has_scts(data),
+                        SIGNED_CERTIFICATE_TIMESTAMP => data.len() > 2,
+                        _ => false,
+                    };
+                }
+            }
+            if certificates.len() < MAX_CHAIN {
+                certificates.push(certificate);
+            }
+        }
+        Some((Self::parse(certificates), scts))
     }
 
     /// The server's or client's own certificate.

@@ -165,6 +165,6 @@ fn server_rest(reader: &mut Reader<'_>, hello: &mut ServerHello) -> Option<()> {
 }
 
 /// Bytes one to one as the code points of the same number, so that nothing is lost.
-fn latin1(bytes: &[u8]) -> String {
+pub(super) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|b| char::from(*b)).collect()
 }

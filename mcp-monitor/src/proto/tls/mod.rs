@@ -2,6 +2,7 @@
 
 mod certificate;
 mod cipher;
+pub mod decrypt;
 pub mod dtls;
 mod handshake;
 mod hello;
