@@ -44,6 +44,15 @@ impl Service {
 /// letters, digits, `-`, `_` and `*` escaped as `\DDD`. The root is the empty string.
 pub type Name = Box<str>;
 
+/// What an Encrypted Client Hello configuration shows of itself on the wire.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct EchConfig {
+    /// `config_id`, which the client repeats.
+    pub id: u8,
+    /// `public_name`, which stands as the server name of the outer hello; lower case.
+    pub public_name: Box<str>,
+}
+
 /// What an answer record says, as far as the rules need it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RecordData {
@@ -70,6 +79,8 @@ pub enum RecordData {
         alpn: Vec<Box<str>>,
         /// `ech` is present.
         ech: bool,
+        /// The configurations in it that could be read (RFC 9849 section 4), at most 8.
+        ech_configs: Vec<EchConfig>,
         /// `port`.
         port: Option<u16>,
         /// `ipv4hint` and `ipv6hint`: addresses a client may use without asking for A or AAAA.

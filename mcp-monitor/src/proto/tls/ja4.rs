@@ -9,6 +9,9 @@ use super::{ClientHello, is_grease};
 
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
+const PADDING: u16 = 21;
+const PRE_SHARED_KEY: u16 = 41;
+const EARLY_DATA: u16 = 42;
 
 /// What carried the hello.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -53,6 +56,16 @@ pub fn ja4(hello: &ClientHello) -> String {
         short_hash(&hex_list(&ciphers)),
         short_hash(&hashed),
     )
+}
+
+/// The fingerprint without what differs between a client's first connection to a server and the next:
+/// padding, early data and the offer of a session to resume.
+pub fn stable_ja4(hello: &ClientHello) -> String {
+    let mut hello = hello.clone();
+    hello
+        .extensions
+        .retain(|e| !matches!(*e, PADDING | EARLY_DATA | PRE_SHARED_KEY));
+    ja4(&hello)
 }
 
 fn plain(values: &[u16]) -> impl Iterator<Item = u16> + '_ {
@@ -164,6 +177,14 @@ mod tests {
             };
             assert_eq!(alpn(&hello), want);
         }
+    }
+
+    #[test]
+    fn resuming_does_not_change_the_stable_form() {
+        let mut again = published();
+        again.extensions.extend([PRE_SHARED_KEY, EARLY_DATA]);
+        assert_ne!(ja4(&again), ja4(&published()));
+        assert_eq!(stable_ja4(&again), stable_ja4(&published()));
     }
 
     #[test]
