@@ -94,6 +94,24 @@ impl<K: Hash + Ord + Clone, V: PartialEq> Remembered<K, V> {
         old
     }
 
+    /// The entry, made if it is not there, to be changed; it counts as changed. Never `None`.
+    pub fn get_or_default(&mut self, key: &K) -> Option<&mut V>
+    where
+        V: Default,
+    {
+        if let Some(notes) = &mut self.notes {
+            notes.fresh.push(key.clone());
+        }
+        if self.table.peek(key).is_none()
+            && let Some((gone, _)) = self.table.insert_evicting(key.clone(), V::default())
+            && let Some(notes) = &mut self.notes
+        {
+            notes.changed.remove(&gone);
+            notes.withheld.remove(&gone);
+        }
+        self.table.get_mut(key)
+    }
+
     /// The entry, now the most recently used.
     pub fn get<Q>(&mut self, key: &Q) -> Option<&V>
     where
@@ -210,6 +228,23 @@ mod tests {
         m.insert(key(1), vec!["bad".to_owned()]);
         m.settle(true);
         assert_eq!(m.take_changes().len(), 1);
+    }
+
+    #[test]
+    fn what_is_changed_in_place_is_written() {
+        let mut m = M::new(2);
+        m.track();
+        for n in 1..=3 {
+            m.get_or_default(&key(n)).unwrap().push("x".to_owned());
+        }
+        m.settle(true);
+        assert_eq!(m.take_changes().len(), 2, "one made room");
+        m.get_or_default(&key(3)).unwrap().push("y".to_owned());
+        m.settle(true);
+        assert_eq!(
+            m.take_changes(),
+            [("[\"k\",3]".to_owned(), "[\"x\",\"y\"]".to_owned())]
+        );
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum Kind {
     ServerHello,
     /// [`SeenKind::Certificates`].
     Certificates,
+    /// [`SeenKind::Handshake`].
+    Handshake,
     /// [`SeenKind::TlsAlert`].
     TlsAlert,
     /// [`SeenKind::Opaque`].
@@ -43,7 +45,7 @@ pub enum Kind {
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// Of an event.
     pub fn of(kind: &SeenKind<'_>) -> Self {
@@ -55,6 +57,7 @@ impl Kind {
             SeenKind::ClientHello(_) => Self::ClientHello,
             SeenKind::ServerHello { .. } => Self::ServerHello,
             SeenKind::Certificates { .. } => Self::Certificates,
+            SeenKind::Handshake(_) => Self::Handshake,
             SeenKind::TlsAlert { .. } => Self::TlsAlert,
             SeenKind::Opaque => Self::Opaque,
             SeenKind::Request { .. } => Self::Request,

@@ -15,3 +15,6 @@ pub mod shard;
 pub mod shards;
 pub mod summary;
 mod view;
+
+#[cfg(test)]
+mod handshakes;

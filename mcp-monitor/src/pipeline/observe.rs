@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use super::record::{Observation, Record};
 use crate::{
     baseline::{
@@ -19,10 +21,7 @@ use crate::{
     proto::{
         dns,
         http::RequestHead,
-        tls::{
-            ServerHello,
-            ja4::{Carrier, ja4},
-        },
+        tls::{Chain, ServerHello, ja4::ja4},
     },
     types::{At, Direction, Plaintext, Timestamp},
 };
@@ -126,7 +125,7 @@ impl Observer {
             } if message.response => self.dns(&place, message),
             SeenKind::ClientHello(hello) => {
                 let fact = Fact::ClientTls {
-                    ja4: ja4(hello, Carrier::Tcp).into(),
+                    ja4: ja4(hello).into(),
                     exe: exe(seen),
                 };
                 if let Some(subject) = server(seen) {
@@ -469,13 +468,16 @@ fn negotiated(hello: &ServerHello) -> Fact {
     }
 }
 
-fn certificate(chain: &[bytes::Bytes]) -> Option<Fact> {
-    use sha2::{Digest as _, Sha256};
-    let leaf = chain.first()?;
+fn certificate(chain: &Chain) -> Option<Fact> {
+    let leaf = chain.leaf()?;
     Some(Fact::Certificate {
-        sha256: super::record::hex(&Sha256::digest(leaf)).into(),
-        spki_sha256: Vec::new(),
-        issuer: "".into(),
+        sha256: super::record::hex(&leaf.sha256).into(),
+        spki_sha256: chain
+            .certificates
+            .iter()
+            .map(|c| STANDARD.encode(c.spki_sha256).into())
+            .collect(),
+        issuer: cut(&leaf.issuer),
     })
 }
 
