@@ -62,32 +62,29 @@ fn a_session_keeps_the_pins_that_were_learned_from_it() {
     for file in captures() {
         let capture = benign(&file);
         let pins = dir.path().join(format!("{file}.yaml"));
-        ends(&["pin", "learn", "--out", text(&pins), text(&capture)], 0);
+        // Those that are encrypted, opened.
+        let stem = file.split('.').next().expect("a name");
+        let keys = benign("keys").join(format!("{stem}.keylog"));
+        let opened = match keys.exists() {
+            true => vec!["--keylog", text(&keys)],
+            false => Vec::new(),
+        };
+        let with = |args: &[&str]| ends(&[args, &opened, &[text(&capture)]].concat(), 0);
+        with(&["pin", "learn", "--out", text(&pins)]);
         let checked = ends(&["pin", "check", text(&pins)], 0);
         let none = String::from_utf8_lossy(&checked.stdout).contains("ok, 0 endpoints");
         with_endpoints += usize::from(!none);
-        let without = rules(&ends(&["replay", text(&capture)], 0));
-        let with = rules(&ends(&["replay", "--pins", text(&pins), text(&capture)], 0));
-        let new: Vec<_> = with.difference(&without).collect();
+        let without = rules(&with(&["replay"]));
+        let pinned = rules(&with(&["replay", "--pins", text(&pins)]));
+        let new: Vec<_> = pinned.difference(&without).collect();
         assert!(new.is_empty(), "{file}: pins learned from it raise {new:?}");
-        let diff = ends(
-            &[
-                "pin",
-                "diff",
-                "--pins",
-                text(&pins),
-                "--format",
-                "json",
-                text(&capture),
-            ],
-            0,
-        );
+        let diff = with(&["pin", "diff", "--pins", text(&pins), "--format", "json"]);
         for item in diff.records().expect("JSON lines") {
             assert_ne!(item["verdict"], "drifted", "{file}: {item}");
         }
     }
     assert!(
-        with_endpoints >= 22,
+        with_endpoints >= 27,
         "only {with_endpoints} captures gave an endpoint"
     );
 }

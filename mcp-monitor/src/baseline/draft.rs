@@ -33,11 +33,13 @@ const WIDEST_V6: u8 = 48;
 pub struct DraftOptions {
     /// Hosts to pin although no MCP was readable there: TLS that nothing opened.
     pub hosts: Vec<String>,
+    /// Also take what stands as suspect; its lines say so.
+    pub suspect: bool,
 }
 
 /// Drafts pins from facts. What stands as suspect is left out, and said.
 pub fn draft(rows: &[Row], options: &DraftOptions) -> Draft {
-    let facts = Facts::new(rows);
+    let facts = Facts::new(rows, options);
     let mut draft = Draft::default();
     let mut names = BTreeSet::new();
     for place in facts.places(options) {
@@ -66,6 +68,8 @@ struct Sum {
     count: u64,
     first: Option<Timestamp>,
     last: Timestamp,
+    /// Part of it was seen while an alert was open.
+    suspect: bool,
 }
 
 impl Sum {
@@ -73,16 +77,21 @@ impl Sum {
         self.count = self.count.saturating_add(entry.count);
         self.first = Some(self.first.map_or(entry.first, |first| first.min(entry.first)));
         self.last = self.last.max(entry.last);
+        self.suspect |= entry.standing == Standing::Suspect;
     }
 
     /// `seen 12 times, 2026-11-22T07:12:03Z to 2026-11-22T07:14:10Z`.
     fn note(&self) -> String {
         let first = self.first.unwrap_or_default().to_seconds();
         let times = times(self.count);
+        let alert = match self.suspect {
+            true => ", WHILE AN ALERT WAS OPEN",
+            false => "",
+        };
         if self.count == 1 {
-            return format!("seen {times}, {first}");
+            return format!("seen {times}, {first}{alert}");
         }
-        format!("seen {times}, {first} to {}", self.last.to_seconds())
+        format!("seen {times}, {first} to {}{alert}", self.last.to_seconds())
     }
 }
 
@@ -100,10 +109,10 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn new(rows: &'a [Row]) -> Self {
+    fn new(rows: &'a [Row], options: &DraftOptions) -> Self {
         let (suspect, rows) = rows
             .iter()
-            .partition(|row| row.entry.standing == Standing::Suspect);
+            .partition(|row| row.entry.standing == Standing::Suspect && !options.suspect);
         Self { rows, suspect }
     }
 
@@ -206,7 +215,7 @@ impl<'a> Facts<'a> {
             .count();
         if suspects > 0 {
             endpoint.remarks.push(format!(
-                "{suspects} facts were seen while an alert was open on this server; they are not here (see --emit observations)"
+                "{suspects} facts were seen while an alert was open on this server; they are not here (--suspect takes them)"
             ));
         }
         let called = endpoint.server_name.as_ref().map(|l| slug(&l.value));
@@ -462,6 +471,7 @@ fn prefixes(seen: &BTreeMap<IpAddr, Sum>) -> Vec<Line<String>> {
             whole.count = whole.count.saturating_add(sum.count);
             whole.first = whole.first.min(sum.first).or(sum.first);
             whole.last = whole.last.max(sum.last);
+            whole.suspect |= sum.suspect;
         }
         found.push(Line {
             value: prefix.to_string(),
@@ -631,10 +641,20 @@ mod tests {
     fn what_an_alert_was_open_on_is_left_out() {
         let mut suspect = row("mcp.example", answer("198.51.100.66"));
         suspect.entry.standing = Standing::Suspect;
-        let (pins, text) = pins(&[spoken(URL), row("mcp.example", answer("203.0.113.1")), suspect]);
+        let rows = [spoken(URL), row("mcp.example", answer("203.0.113.1")), suspect];
+        let (pins, text) = pins(&rows);
         assert_eq!(pins.endpoints[0].address_texts(), ["203.0.113.1/32"]);
         assert!(
             text.contains("# 1 facts were seen while an alert was open"),
+            "{text}"
+        );
+        let options = DraftOptions {
+            suspect: true,
+            ..DraftOptions::default()
+        };
+        let text = draft(&rows, &options).to_yaml();
+        assert!(
+            text.contains("198.51.100.66  # seen 3 times") && text.contains("WHILE AN ALERT"),
             "{text}"
         );
     }
@@ -651,7 +671,14 @@ mod tests {
         let rows = [row("mcp.example:443", tls)];
         assert!(draft(&rows, &DraftOptions::default()).endpoints.is_empty());
         let hosts = vec!["MCP.example".to_owned()];
-        let endpoint = &draft(&rows, &DraftOptions { hosts }).endpoints[0];
+        let endpoint = &draft(
+            &rows,
+            &DraftOptions {
+                hosts,
+                suspect: false,
+            },
+        )
+        .endpoints[0];
         assert_eq!(
             (endpoint.url.as_str(), endpoint.name.as_str()),
             ("https://mcp.example", "mcp-example-443")

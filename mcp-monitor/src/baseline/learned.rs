@@ -367,7 +367,7 @@ mod tests {
 
     fn at(secs: u64) -> At {
         At {
-            time: Timestamp::from_secs(1_000_000 + secs),
+            time: Timestamp::from_secs(secs.saturating_add(1_000_000)),
             packet: PacketId {
                 order: secs,
                 number: secs,

@@ -299,6 +299,9 @@ pub struct LearnArgs {
     /// Also pin this host, although no MCP can be read there (TLS that nothing opens); may be given several times
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
+    /// Also take what was seen while an alert was open on its server; such lines say so
+    #[arg(long)]
+    pub suspect: bool,
     /// Write here instead of to standard output; a file that exists is not overwritten
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

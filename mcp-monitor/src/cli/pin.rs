@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     baseline::{
-        Row,
+        Fact, Row, Standing,
         draft::{DraftOptions, draft},
     },
     config::{pins::Pins, program::Program},
@@ -106,6 +106,7 @@ fn learn(args: &LearnArgs) -> Result<ExitCode, Failure> {
     let rows = facts(&args.facts, Pins::default())?;
     let options = DraftOptions {
         hosts: args.host.clone(),
+        suspect: args.suspect,
     };
     let mut pins = draft(&rows, &options);
     pins.head = vec![
@@ -117,9 +118,15 @@ fn learn(args: &LearnArgs) -> Result<ExitCode, Failure> {
         "Read it before you rely on it: what was there while learning is taken as approved.".to_owned(),
     ];
     if pins.endpoints.is_empty() {
-        pins.head
-            .push("No MCP could be read; --host NAME pins a server by its TLS alone.".to_owned());
-        tracing::warn!("no MCP could be read: the pins file has no endpoint");
+        let suspect = rows
+            .iter()
+            .any(|row| matches!(row.fact, Fact::Endpoint { .. }) && row.entry.standing == Standing::Suspect);
+        let why = match suspect {
+            true => "MCP was seen only while an alert was open: look at it, then --suspect takes it",
+            false => "no MCP could be read; --host NAME pins a server by its TLS alone",
+        };
+        pins.head.push(format!("No endpoint: {why}."));
+        tracing::warn!("no endpoint was learned: {why}");
     }
     let text = pins.to_yaml();
     // What cannot be read back must not reach anybody.

@@ -117,14 +117,20 @@ impl Judges {
     }
 }
 
-/// Alerts of this rule say that the server may not be the approved one. TD-11 is about the agent.
+/// Rules of the categories below that tell of how a server (or an agent) is, not that it changed: a server
+/// with a self-signed certificate is the same server every day.
+const CONDITIONS: &[&str] = &[
+    "DST-10", "TLS-03", "TLS-04", "TLS-07", "DG-02", "DG-05", "DG-09", "DG-11", "DG-12", "TD-11",
+];
+
+/// Alerts of this rule say that the server may not be the approved one.
 fn questions_identity(rule: &str) -> bool {
     catalogue::meta(rule).is_some_and(|meta| {
         let about_server = matches!(
             meta.category,
             "destination" | "dns" | "tls" | "redirection" | "downgrade" | "definition"
         );
-        about_server && rule != "TD-11"
+        about_server && !CONDITIONS.contains(&rule)
     })
 }
 

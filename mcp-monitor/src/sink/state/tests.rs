@@ -16,7 +16,7 @@ use crate::{
 };
 
 fn fact(n: u64) -> Row {
-    let at = Timestamp::from_secs(1_800_000_000 + n);
+    let at = Timestamp::from_secs(n.saturating_add(1_800_000_000));
     Row {
         subject: Subject::name(&format!("n{n}.example")),
         fact: Fact::DnsAnswer {
@@ -176,7 +176,7 @@ fn alerts_are_found_by_what_they_say() {
     );
     assert_eq!(
         seen(AlertQuery {
-            id: Some(id[..8].to_owned()),
+            id: id.get(..8).map(str::to_owned),
             ..all()
         }),
         [100]
@@ -342,7 +342,7 @@ fn write_forever(path: &Path) {
         };
         state.write(&batch).unwrap();
         let mut out = std::io::stdout();
-        writeln!(out, "written {}", n + 1).unwrap();
+        writeln!(out, "written {}", n.saturating_add(1)).unwrap();
         out.flush().unwrap();
     }
 }
