@@ -5,13 +5,14 @@
 
 mod cgroup;
 mod container;
+mod listener;
 
 use std::{fs, path::PathBuf, sync::Arc};
 
 use hashbrown::HashMap;
 
 use self::cgroup::Cgroups;
-pub use self::container::container_id;
+pub use self::{container::container_id, listener::find_listener};
 use crate::types::Process;
 
 /// Processes remembered; when full, all are forgotten and asked for again.

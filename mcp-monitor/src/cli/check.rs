@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 use serde::Serialize;
 
+use crate::config::pins::Pins;
+
 /// Whether something is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -95,6 +97,33 @@ pub fn check() -> Report {
         live: items.iter().all(|item| item.state != State::Missing),
         items,
     }
+}
+
+/// The rules that look things up, and what they have to look them up in.
+#[must_use]
+pub fn rule_data(pins: &Pins) -> Vec<Item> {
+    let mut items = Vec::new();
+    let (feeds, advisories) = (&pins.indicators, &pins.known_vulnerable);
+    if !pins.feeds.is_empty() {
+        let found = format!("{} entries loaded", feeds.len());
+        let mut item = Item::new("rule OP-03", State::Works, found);
+        if feeds.unsupported() > 0 {
+            let out = format!(
+                "{} STIX indicators of other kinds are left out",
+                feeds.unsupported()
+            );
+            item = item.costs(out);
+        }
+        items.push(item);
+    }
+    if !pins.advisories.is_empty() {
+        let found = format!("{} affected packages loaded", advisories.len());
+        items.push(Item::new("rule OP-05", State::Works, found));
+    }
+    for (rule, what) in pins.without_data() {
+        items.push(Item::new(format!("rule {rule}"), State::Info, what));
+    }
+    items
 }
 
 /// The oldest kernel whose verifier and helpers the programs are written for.
@@ -301,6 +330,29 @@ mod tests {
         assert_eq!(version("5.15.167.4-microsoft-standard-WSL2"), Some((5, 15)));
         assert_eq!(version("6.18.44"), Some((6, 18)));
         assert_eq!(version(""), None);
+    }
+
+    #[test]
+    fn rules_without_data_say_so() {
+        let items = rule_data(&Pins::default());
+        assert!(
+            items
+                .iter()
+                .any(|i| i.what == "rule OP-03" && i.found.starts_with("no data loaded"))
+        );
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("feed.txt"), "evil.example\n").unwrap();
+        let pins = dir.path().join("pins.yaml");
+        fs::write(&pins, "version: 1\nfeeds: [feed.txt]\n").unwrap();
+        let items = rule_data(&Pins::load(&pins).unwrap());
+        assert!(
+            items
+                .iter()
+                .any(|i| i.what == "rule OP-03" && i.found == "1 entries loaded")
+        );
+        fs::write(dir.path().join("feed.txt"), "no host\n").unwrap();
+        let error = Pins::load(&pins).unwrap_err().to_string();
+        assert!(error.contains("feed.txt:1:1: "), "{error}");
     }
 
     #[test]

@@ -50,6 +50,11 @@ const FAIL_ON: u8 = 3;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // The message of a panic may quote what was on the wire.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "mcp-monitor: internal error at {place}");
+    }));
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Replay(args) => {
@@ -91,8 +96,9 @@ pub fn main() -> ExitCode {
 
 /// `mcp-monitor check`: exit code 1 if live capture would not work.
 fn report(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    policy::load(&args.policy)?;
-    let report = check::check();
+    let policy = policy::load(&args.policy)?;
+    let mut report = check::check();
+    report.items.extend(check::rule_data(&policy.pins));
     let text = match args.format {
         Format::Text => report.to_string(),
         Format::Json => serde_json::to_string(&report).map_err(Failure::work)?,

@@ -31,6 +31,9 @@ pub(super) fn run(command: &PinCommand) -> Result<ExitCode, Failure> {
                             pins.endpoints.len(),
                             if pins.endpoints.len() == 1 { "" } else { "s" }
                         );
+                        for item in super::check::rule_data(&pins) {
+                            let _ = writeln!(std::io::stdout(), "  {}: {}", item.what, item.found);
+                        }
                     }
                     Err(error) => bad.push(error.to_string()),
                 }

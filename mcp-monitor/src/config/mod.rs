@@ -1,5 +1,6 @@
 //! What people write: the pins file (what must hold) and the program configuration (how it runs).
 
+pub mod data;
 mod error;
 pub mod limits;
 pub mod pins;

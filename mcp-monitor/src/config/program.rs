@@ -80,6 +80,10 @@ pub struct Alerts {
     pub max_open: u64,
     /// Packets named as evidence of one alert.
     pub max_packets: u64,
+    /// Different findings of one rule on one endpoint in a minute that are alerts of their own.
+    pub storm: u64,
+    /// Alerts on one endpoint no further apart than this are one incident.
+    pub incident_gap: Duration,
 }
 
 impl Default for Alerts {
@@ -88,6 +92,8 @@ impl Default for Alerts {
             window: Duration::from_secs(600),
             max_open: 65_536,
             max_packets: 16,
+            storm: 30,
+            incident_gap: Duration::from_secs(1800),
         }
     }
 }
@@ -160,6 +166,20 @@ const KEYS: &[Key] = &[
         form: "number",
         default: || Alerts::default().max_packets.to_string(),
         about: "Packets that one alert names as evidence.",
+    },
+    Key {
+        section: "alerts",
+        name: "storm",
+        form: "number",
+        default: || Alerts::default().storm.to_string(),
+        about: "Different findings of one rule on one endpoint in a minute of capture time that are alerts of their own; those above it are one alert with a count and a rate. For a rule on all servers together the number is ten times as large.",
+    },
+    Key {
+        section: "alerts",
+        name: "incident_gap",
+        form: "time",
+        default: || show_duration(Alerts::default().incident_gap),
+        about: "Alerts on one endpoint that follow each other within this capture time are one incident.",
     },
 ];
 
@@ -264,6 +284,8 @@ fn alerts(r: &Reader<'_>, node: &Node) -> Result<Alerts, ConfigError> {
             "window" => alerts.window = read_duration(r, node, "window")?,
             "max_open" => alerts.max_open = r.whole(node, "max_open", 1)?,
             "max_packets" => alerts.max_packets = r.whole(node, "max_packets", 1)?,
+            "storm" => alerts.storm = r.whole(node, "storm", 1)?,
+            "incident_gap" => alerts.incident_gap = read_duration(r, node, "incident_gap")?,
             _ => {}
         }
     }
@@ -406,7 +428,8 @@ mod tests {
             Alerts {
                 window: Duration::from_secs(60),
                 max_open: 5,
-                max_packets: 2
+                max_packets: 2,
+                ..Alerts::default()
             }
         );
         let limits = Limits {

@@ -17,6 +17,6 @@ pub mod text;
 
 pub use crate::baseline::canonical;
 pub use drift::{Drift, DriftKind};
-pub use engine::Detector;
+pub use engine::{Detector, DetectorCounters, MAX_FINDINGS};
 pub use finding::{Finding, Severity};
 pub use seen::{Seen, SeenKind, World};

@@ -41,6 +41,8 @@ pub enum Kind {
     Anomaly,
     /// [`SeenKind::Tick`].
     Tick,
+    /// [`SeenKind::Listener`].
+    Listener,
 }
 
 impl Kind {
@@ -67,6 +69,7 @@ impl Kind {
             SeenKind::Message { .. } => Self::Message,
             SeenKind::Anomaly(_) => Self::Anomaly,
             SeenKind::Tick => Self::Tick,
+            SeenKind::Listener(_) => Self::Listener,
         }
     }
 }

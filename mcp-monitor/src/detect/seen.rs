@@ -13,7 +13,7 @@ use crate::{
         sse::SseEvent,
         tls::{Chain, ClientHello, Handshake, ServerHello},
     },
-    types::{Anomaly, At, Direction},
+    types::{Anomaly, At, Direction, Listener},
 };
 
 /// One event with everything known around it.
@@ -125,6 +125,8 @@ pub enum SeenKind<'a> {
     },
     /// Something was wrong on the wire.
     Anomaly(&'a Anomaly),
+    /// A socket of this machine listens where MCP was seen; live only.
+    Listener(&'a Listener),
     /// Capture time passed a whole second.
     Tick,
 }

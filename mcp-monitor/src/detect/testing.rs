@@ -41,6 +41,9 @@ pub(crate) struct Bench {
     pub(crate) session: Session,
     pub(crate) head: RequestHead,
     pub(crate) reply: ResponseHead,
+    /// Messages are elements of batches.
+    pub(crate) batch: bool,
+    calls: u64,
     time: Timestamp,
     packet: u64,
     flows: u64,
@@ -63,6 +66,12 @@ impl Bench {
         bench.detector = Detector::new(Arc::clone(&bench.pins));
         bench.server("https://mcp.example/mcp", "203.0.113.5");
         bench
+    }
+
+    /// Other pins from here on.
+    pub(crate) fn set_pins(&mut self, pins: Pins) {
+        self.pins = Arc::new(pins);
+        self.detector.set_pins(Arc::clone(&self.pins));
     }
 
     /// With no rules at all.
@@ -122,6 +131,8 @@ impl Bench {
             target,
             head: request("POST", "/mcp", &[("Host", "mcp.example")]),
             reply: response(200, &[]),
+            batch: false,
+            calls: 100,
             time,
             packet: 0,
             flows: 1,
@@ -310,19 +321,43 @@ impl Bench {
 
     /// A message of the client.
     pub(crate) fn says(&mut self, json: &str) -> Vec<Finding> {
-        self.message(json, Direction::ToServer, None)
+        self.message(json, Direction::ToServer, None, None)
     }
 
     /// A message of the server, answering `method` (and the tool or URI `name`) if given.
     pub(crate) fn answers(&mut self, json: &str, method: Option<&str>) -> Vec<Finding> {
-        self.message(json, Direction::ToClient, method)
+        self.message(json, Direction::ToClient, method, None)
     }
 
-    fn message(&mut self, json: &str, direction: Direction, method: Option<&str>) -> Vec<Finding> {
-        let message = message(json, direction, self.at());
+    /// The client calls a tool with these arguments and gets this result; what is found in the answer.
+    pub(crate) fn calls(&mut self, tool: &str, arguments: &str, result: &str) -> Vec<Finding> {
+        self.calls += 1;
+        let id = self.calls;
+        let mut found = self.says(&format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
+        ));
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+        found.extend(self.message(&answer, Direction::ToClient, Some("tools/call"), Some(tool)));
+        found
+    }
+
+    /// A message that answers a request of the server, or one nobody asked for.
+    pub(crate) fn replies(&mut self, json: &str, method: Option<&str>) -> Vec<Finding> {
+        self.message(json, Direction::ToServer, method, None)
+    }
+
+    fn message(
+        &mut self,
+        json: &str,
+        direction: Direction,
+        method: Option<&str>,
+        name: Option<&str>,
+    ) -> Vec<Finding> {
+        let mut message = message(json, direction, self.at());
+        message.batch = self.batch;
         let answered = method.map(|m| Answered {
             method: m.into(),
-            name: None,
+            name: name.map(Into::into),
             at: self.at(),
             first: self.at().packet,
             latency: Duration::from_millis(1),
@@ -367,7 +402,11 @@ impl Bench {
     }
 
     pub(crate) fn anomaly(&mut self, kind: AnomalyKind) -> Vec<Finding> {
-        let anomaly = Anomaly::new(kind, "");
+        self.anomaly_with(kind, "")
+    }
+
+    pub(crate) fn anomaly_with(&mut self, kind: AnomalyKind, detail: &str) -> Vec<Finding> {
+        let anomaly = Anomaly::new(kind, detail);
         self.see(SeenKind::Anomaly(&anomaly))
     }
 

@@ -479,7 +479,13 @@ impl Conversation {
         let (messages, foreign) = match jsonrpc::parse(text) {
             Parsed::Messages { messages, foreign } => (messages, foreign),
             Parsed::Other => return Verdict::Other,
-            Parsed::Malformed(_) => return Verdict::Malformed,
+            Parsed::Malformed(error) => {
+                if error == json::JsonError::TooDeep {
+                    let anomaly = Anomaly::new(AnomalyKind::JsonDepth, format!("above {}", json::MAX_DEPTH));
+                    out.push((at, FlowEventKind::Anomaly(anomaly)));
+                }
+                return Verdict::Malformed;
+            }
         };
         let proven = self.proves_mcp(id, direction, carrier, &messages);
         if !proven {
@@ -497,9 +503,14 @@ impl Conversation {
                 exchange.mark = Mark::Yes;
             }
         }
-        for envelope in messages {
-            if envelope.duplicate_key {
-                let anomaly = Anomaly::new(AnomalyKind::JsonDuplicateKey, "in the JSON-RPC envelope");
+        if let Err(error) = std::str::from_utf8(text) {
+            let detail = format!("JSON-RPC, at byte {}", error.valid_up_to());
+            let anomaly = Anomaly::new(AnomalyKind::InvalidUtf8, detail);
+            out.push((at, FlowEventKind::Anomaly(anomaly)));
+        }
+        for mut envelope in messages {
+            if let Some(ambiguity) = envelope.ambiguity.take() {
+                let anomaly = Anomaly::new(AnomalyKind::JsonDuplicateKey, ambiguity);
                 out.push((at, FlowEventKind::Anomaly(anomaly)));
             }
             let message = message(envelope, direction, carrier, id, first, at);

@@ -1,5 +1,6 @@
 //! MCP: JSON-RPC messages, transactions, sessions, and what a server has shown of itself.
 
+pub mod ambiguity;
 pub mod body;
 pub mod context;
 pub mod conversation;

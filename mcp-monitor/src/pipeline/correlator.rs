@@ -1,6 +1,6 @@
 //! The half of the engine that looks across flows: events in order of the packets, records out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use hashbrown::HashMap;
 
@@ -12,10 +12,10 @@ use super::{
     view::view,
 };
 use crate::{
-    alert::{AlerterOptions, Mode},
-    baseline::{Row, TallyRow},
+    alert::{AlerterCounters, AlerterOptions, Mode},
+    baseline::{Once, Row, TallyRow},
     config::pins::Pins,
-    detect::{Drift, DriftKind, Seen, SeenKind},
+    detect::{DetectorCounters, Drift, DriftKind, Seen, SeenKind},
     flow::FlowRef,
     mcp::{
         FlowEvent, FlowEventKind,
@@ -23,7 +23,7 @@ use crate::{
         tracker::{Step, Tracker, TrackerLimits},
     },
     source::verdict::{HostDrift, PinnedHost, Verdicts},
-    types::{AnomalyKind, At, Direction, Process, Severity, Timestamp, Transport},
+    types::{AnomalyKind, At, Direction, Listener, Process, Severity, Timestamp, Transport},
 };
 
 /// Which records are wanted.
@@ -43,9 +43,14 @@ pub struct Wanted {
 
 /// See the module.
 pub struct Correlator {
+    pins: Arc<Pins>,
     tracker: Tracker,
     judges: Judges,
     wanted: Wanted,
+    /// Live: servers that spoke MCP and whose listening socket is to be looked up, with the client's process.
+    unlisted: Vec<(SocketAddr, Option<u32>)>,
+    /// Those that were looked up.
+    looked_up: Once<SocketAddr>,
     /// Replay only: what the kernel program would have said.
     verdicts: Option<Verdicts>,
     /// Pinned host → endpoint that alerts name.
@@ -61,6 +66,9 @@ pub struct Correlator {
     records: Vec<Record>,
 }
 
+/// Servers whose listening socket was looked up, and those that wait for it.
+const MAX_LISTENERS: usize = 4096;
+const MAX_UNLISTED: usize = 64;
 /// Drifted connections that wait for their first packet; further ones are reported without a flow.
 const MAX_DRIFTING: usize = 4096;
 /// How long one waits, seconds of capture time.
@@ -80,7 +88,10 @@ impl Correlator {
             tracker: Tracker::new(limits, pins.clone()),
             wanted,
             settled: alerts.mode == Mode::Settled,
-            judges: Judges::new(pins, alerts),
+            judges: Judges::new(pins.clone(), alerts),
+            pins,
+            unlisted: Vec::new(),
+            looked_up: Once::new(MAX_LISTENERS),
             verdicts: replay.then(|| Verdicts::new(&hosts)),
             host_endpoints,
             drifting: HashMap::new(),
@@ -128,6 +139,7 @@ impl Correlator {
         if self.verdicts.is_some() {
             self.verdicts = Some(Verdicts::new(&hosts));
         }
+        self.pins = pins.clone();
         self.tracker.set_endpoints(pins.clone());
         self.judges.set_pins(pins);
     }
@@ -135,6 +147,16 @@ impl Correlator {
     /// Sessions, names and counts of MCP.
     pub fn tracker(&self) -> &Tracker {
         &self.tracker
+    }
+
+    /// How the rules fared.
+    pub fn detector_counters(&self) -> DetectorCounters {
+        self.judges.detector.counters()
+    }
+
+    /// What did not become a new alert.
+    pub fn alerter_counters(&self) -> AlerterCounters {
+        self.judges.alerter.counters()
     }
 
     /// Alerts by rule.
@@ -173,6 +195,28 @@ impl Correlator {
         self.tracker.set_process(cookie, process);
     }
 
+    /// Servers whose listening socket to look up now (live), each once, with the client's process.
+    pub fn take_unlisted(&mut self) -> Vec<(SocketAddr, Option<u32>)> {
+        std::mem::take(&mut self.unlisted)
+    }
+
+    /// A socket of this machine listens where `server` is (live).
+    pub fn listener(&mut self, at: At, server: SocketAddr, listener: &Listener) {
+        let connection = Connection {
+            endpoint: self.pins.match_socket(server.ip(), server.port()),
+            process: listener.process.clone(),
+            mcp: true,
+            ..Connection::default()
+        };
+        self.show(Seen {
+            at,
+            flow: None,
+            connection: Some(&connection),
+            kind: SeenKind::Listener(listener),
+        });
+        self.drain_alerts();
+    }
+
     /// A verdict of the kernel (live). One about a connection waits for the connection's first packet,
     /// so that the alert can show the flow.
     pub fn kernel_drift(&mut self, at: At, drift: &HostDrift, cookie: u64) {
@@ -192,6 +236,7 @@ impl Correlator {
         }
         let step = self.tracker.handle(event);
         self.verdicts_of(event);
+        self.want_listener(event);
         let connection = self.tracker.connection(event.flow.info.id);
         if let Some(kind) = view(event, &step, &self.tracker) {
             let seen = Seen {
@@ -343,6 +388,20 @@ impl Correlator {
             if let Some(drift) = self.drift(&drift) {
                 self.show_drift(event.at, &event.flow, &drift);
             }
+        }
+    }
+
+    /// Live, the first MCP message with a server makes its listening socket worth a look.
+    fn want_listener(&mut self, event: &FlowEvent) {
+        let server = event.flow.info.server;
+        if self.verdicts.is_none()
+            && matches!(event.kind, FlowEventKind::Message(_))
+            && self.unlisted.len() < MAX_UNLISTED
+            && self.looked_up.first(server)
+        {
+            let connection = self.tracker.connection(event.flow.info.id);
+            let client = connection.process.as_ref().map(|process| process.pid);
+            self.unlisted.push((server, client));
         }
     }
 

@@ -75,6 +75,8 @@ impl Alerts {
             window: self.window,
             max_open: size(self.max_open),
             max_packets: size(self.max_packets),
+            storm: self.storm,
+            incident_gap: self.incident_gap,
             ..AlerterOptions::default()
         }
     }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     alert::AlerterOptions,
+    attribution::find_listener,
     config::pins::Pins,
     decode::{Decoded, Decoder},
     mcp::tracker::TrackerLimits,
@@ -139,6 +140,7 @@ pub async fn run<E>(
                 }
             }
         }
+        engine.look_up_listeners();
         let out = engine.correlator.take_records();
         if !out.is_empty() {
             emit(out).map_err(RunError::Output)?;
@@ -224,6 +226,15 @@ impl Engine {
                     );
                 }
                 LiveRecord::Process { cookie, process, .. } => self.correlator.process(cookie, process),
+            }
+        }
+    }
+
+    /// Where servers of this machine listen that were seen to speak MCP.
+    fn look_up_listeners(&mut self) {
+        for (server, client) in self.correlator.take_unlisted() {
+            if let Some(listener) = find_listener(server, client) {
+                self.correlator.listener(self.last, server, &listener);
             }
         }
     }

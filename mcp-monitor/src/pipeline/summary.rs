@@ -36,6 +36,8 @@ pub struct Summary {
     pub anomalies: BTreeMap<&'static str, u64>,
     /// Alerts by rule, suppressed ones left out.
     pub alerts: BTreeMap<&'static str, u64>,
+    /// How the rules fared.
+    pub rules: Rules,
     /// What was let go, by table or limit. Zero everywhere means nothing was.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Counters of the kernel program; live only.
@@ -44,6 +46,19 @@ pub struct Summary {
     pub kernel: Option<KernelCounters>,
     /// Wall time of the run.
     pub seconds: f64,
+}
+
+/// Rules, and findings that are no alert of their own.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Rules {
+    /// Rules that failed and are off since (OP-06 says which).
+    pub disabled: u64,
+    /// Findings of rules that the pins turn off.
+    pub findings_off: u64,
+    /// Findings that the pins accept.
+    pub findings_suppressed: u64,
+    /// Findings that are part of a storm.
+    pub findings_stormed: u64,
 }
 
 /// Flows by transport.
@@ -198,6 +213,15 @@ impl Summary {
         dropped("requests_forgotten", tracker.sessions().forgotten_requests());
         dropped("names_forgotten", tracker.names_forgotten());
         dropped("facts_forgotten", correlator.facts_forgotten());
+        let (rules, alerts) = (correlator.detector_counters(), correlator.alerter_counters());
+        s.rules = Rules {
+            disabled: rules.disabled,
+            findings_off: alerts.disabled,
+            findings_suppressed: alerts.suppressed,
+            findings_stormed: alerts.stormed,
+        };
+        dropped("findings_over_limit", rules.findings_over_limit);
+        dropped("alerts_early", alerts.early);
         s.dropped = drop;
         s.anomalies = correlator
             .anomalies()

@@ -101,7 +101,7 @@ kinds! {
     JsonDepth = "json-depth",
     /// Text that is not UTF-8 where it must be.
     InvalidUtf8 = "invalid-utf8",
-    /// A JSON object with a key twice.
+    /// A JSON object with a key twice, or with keys that differ by case alone where that matters.
     JsonDuplicateKey = "json-duplicate-key",
     /// HTTP/2 framing or header compression error.
     Http2Error = "http2-error",

@@ -10,6 +10,6 @@ mod time;
 
 pub use anomaly::{Anomaly, AnomalyKind};
 pub use packet::{At, Direction, PacketId, Plaintext, Scope, Transport};
-pub use process::Process;
+pub use process::{Listener, Process};
 pub use severity::Severity;
 pub use time::Timestamp;

@@ -1,5 +1,7 @@
 //! Who is behind a socket of this machine.
 
+use std::{net::SocketAddr, sync::Arc};
+
 /// A process on this machine, live only.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Process {
@@ -16,4 +18,13 @@ pub struct Process {
     pub container_id: Option<Box<str>>,
     /// cgroup v2 path.
     pub cgroup: Option<Box<str>>,
+}
+
+/// A listening socket of this machine that serves MCP, live only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// Where it listens; the unspecified address means all.
+    pub address: SocketAddr,
+    /// Whose it is, if that could be found.
+    pub process: Option<Arc<Process>>,
 }

@@ -204,7 +204,8 @@ fn policy(r: &Reader<'_>, node: &Node) -> Result<Policy, ConfigError> {
     Ok(policy)
 }
 
-fn rules(r: &Reader<'_>, node: &Node) -> Result<BTreeMap<String, RuleSetting>, ConfigError> {
+/// Settings by rule id, of the whole file or of one endpoint.
+pub(super) fn rules(r: &Reader<'_>, node: &Node) -> Result<BTreeMap<String, RuleSetting>, ConfigError> {
     let mut settings = BTreeMap::new();
     for (key, value) in r.any_map(node, "rules")? {
         if !is_rule_id(&key.name) {
@@ -214,17 +215,15 @@ fn rules(r: &Reader<'_>, node: &Node) -> Result<BTreeMap<String, RuleSetting>, C
                 "a rule id such as DST-01 (mcp-monitor rules list shows all)",
             ));
         }
-        let mut setting = RuleSetting {
-            severity: None,
-            enabled: true,
-        };
-        for (inner, item) in r.map(value, "a rule", &["severity", "enabled"])? {
+        let mut setting = RuleSetting::default();
+        for (inner, item) in r.map(value, "a rule", &["severity", "enabled", "allow"])? {
             match inner.name.as_str() {
                 "severity" => {
                     let words = Severity::ALL.map(|s| (s.as_str(), s));
                     setting.severity = Some(word(r, item, "severity", &words)?);
                 }
-                _ => setting.enabled = r.bool(item, "enabled")?,
+                "enabled" => setting.enabled = Some(r.bool(item, "enabled")?),
+                _ => setting.allow = texts(r, item, "allow")?,
             }
         }
         settings.insert(key.name.clone(), setting);
@@ -416,10 +415,26 @@ mod tests {
         assert_eq!(pins.resolvers[0].to_string(), "10.96.0.10/32");
         assert_eq!(pins.policy, Policy::default());
         assert_eq!(pins.rules["DST-01"].severity, Some(Severity::Medium));
-        assert!(!pins.rules["DP-02"].enabled);
+        assert_eq!(pins.rules["DP-02"].enabled, Some(false));
         assert_eq!(pins.suppress[0].endpoint, Some(0));
         assert!(pins.suppress[0].until.is_some());
         assert!(!format!("{pins:?}").contains("CANARY-7f3a"));
+    }
+
+    #[test]
+    fn an_endpoint_has_the_first_word_on_a_rule() {
+        let pins = parse(
+            "version: 1\nendpoints:\n  - {name: a, url: 'https://a.example/', rules: {DP-02: {enabled: true, allow: ['doc_*']}}}\n  - {name: b, url: 'https://b.example/'}\nrules: {DP-02: {enabled: false, severity: low, allow: [help]}}\n",
+            "p",
+        )
+        .unwrap();
+        assert!(pins.enables("DP-02", Some(0)) && !pins.enables("DP-02", Some(1)));
+        assert!(!pins.enables("DP-02", None) && pins.enables("DP-01", None));
+        assert_eq!(pins.severity("DP-02", Some(0)), Some(Severity::Low));
+        assert!(pins.accepts("DP-02", Some(0), "DOC_search") && pins.accepts("DP-02", Some(0), "help"));
+        assert!(!pins.accepts("DP-02", Some(1), "doc_search") && pins.accepts("DP-02", None, "help"));
+        let bad = fails("version: 1\nendpoints: [{name: a, url: 'https://a/', rules: {DP-99: {}}}]");
+        assert!(bad.contains("unknown rule \"DP-99\""), "{bad}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{
     AuthPins, Endpoint, HostPattern, Learned, McpPins, ServerPin, TlsPins, VersionPin,
-    parse::{date, missing, prefixes, texts, url, word},
+    parse::{date, missing, prefixes, rules, texts, url, word},
     rdns,
 };
 use crate::{
@@ -31,6 +31,7 @@ const KEYS: &[&str] = &[
     "first_party",
     "mesh_encrypted",
     "learned",
+    "rules",
 ];
 
 /// The endpoint and the node of its name.
@@ -52,6 +53,7 @@ pub(super) fn endpoint<'n>(r: &Reader<'_>, node: &'n Node) -> Result<(Endpoint, 
         first_party: false,
         mesh_encrypted: false,
         learned: None,
+        rules: BTreeMap::new(),
     };
     for (key, value) in entries {
         match key.name.as_str() {
@@ -77,6 +79,7 @@ pub(super) fn endpoint<'n>(r: &Reader<'_>, node: &'n Node) -> Result<(Endpoint, 
             "first_party" => endpoint.first_party = r.bool(value, "first_party")?,
             "mesh_encrypted" => endpoint.mesh_encrypted = r.bool(value, "mesh_encrypted")?,
             "learned" => endpoint.learned = Some(learned(r, value)?),
+            "rules" => endpoint.rules = rules(r, value)?,
             _ => {}
         }
     }

@@ -1,12 +1,15 @@
 //! One file per rule: what it is, its page, its trigger, its tests.
 
 mod addresses;
+mod calls;
 mod common;
 mod habit;
 mod mcp;
 mod origin;
 mod pages;
+mod schema;
 mod secrets;
+mod statistics;
 
 mod cp_02_undeclared_request;
 mod cp_03_sampling_abuse;
@@ -37,13 +40,31 @@ mod dns_03_resolver_changed;
 mod dns_04_rebinding;
 mod dns_06_resolver_bypass;
 mod dns_07_racing_answers;
+mod dp_01_schema_violation;
+mod dp_02_injected_result;
+mod dp_03_divergent_results;
+mod dp_04_stale_data;
+mod dp_05_verdict_shift;
+mod dp_06_new_contact;
 mod dst_01_unpinned_server;
 mod dst_02_address_drift;
 mod dst_05_pinned_remote_now_local;
 mod dst_06_url_changed;
 mod dst_09_llm_endpoint_drift;
 mod dst_10_metadata_service;
+mod op_01_concentration;
+mod op_02_availability_shift;
+mod op_03_threat_feed;
+mod op_04_proxy_bypass;
+mod op_05_vulnerable_version;
 mod op_06_blind_spot;
+mod pv_01_ambiguous_json;
+mod pv_02_header_body_mismatch;
+mod pv_03_unsolicited_response;
+mod pv_04_era_violation;
+mod pv_05_foreign_origin_accepted;
+mod pv_06_exposed_listener;
+mod pv_07_parser_attack;
 mod pv_08_stream_evasion;
 mod red_01_cross_origin_redirect;
 mod red_02_redirect_replays_secret;
@@ -149,7 +170,25 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::<ss_02_session_shared::SessionShared>::default(),
         Box::<ss_03_session_fixation::SessionFixation>::default(),
         Box::<ss_04_session_to_other_origin::SessionToOtherOrigin>::default(),
+        Box::<pv_01_ambiguous_json::AmbiguousJson>::default(),
+        Box::<pv_02_header_body_mismatch::HeaderBodyMismatch>::default(),
+        Box::<pv_03_unsolicited_response::UnsolicitedResponse>::default(),
+        Box::<pv_04_era_violation::EraViolation>::default(),
+        Box::<pv_05_foreign_origin_accepted::ForeignOriginAccepted>::default(),
+        Box::<pv_06_exposed_listener::ExposedListener>::default(),
+        Box::<pv_07_parser_attack::ParserAttack>::default(),
         Box::<pv_08_stream_evasion::StreamEvasion>::default(),
+        Box::<dp_01_schema_violation::SchemaViolation>::default(),
+        Box::<dp_02_injected_result::InjectedResult>::default(),
+        Box::<dp_03_divergent_results::DivergentResults>::default(),
+        Box::<dp_04_stale_data::StaleData>::default(),
+        Box::<dp_05_verdict_shift::VerdictShift>::default(),
+        Box::<dp_06_new_contact::NewContact>::default(),
+        Box::<op_01_concentration::Concentration>::default(),
+        Box::<op_02_availability_shift::AvailabilityShift>::default(),
+        Box::<op_03_threat_feed::ThreatFeed>::default(),
+        Box::<op_04_proxy_bypass::ProxyBypass>::default(),
+        Box::<op_05_vulnerable_version::VulnerableVersion>::default(),
         Box::<op_06_blind_spot::BlindSpot>::default(),
     ]
 }
