@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     incident::{Incidents, Subject},
+    proof::{self, Proofs},
     record::{Alert, Evidence, Flow, Mcp, ProcessRef, Taxonomy, hex_prefix},
     storm::{Bucket, Storm, Storms},
 };
@@ -121,6 +122,7 @@ pub struct Alerter {
     ready: VecDeque<Alert>,
     storms: Storms,
     incidents: Incidents,
+    proofs: Proofs,
     counters: AlerterCounters,
     serial: u64,
 }
@@ -132,6 +134,7 @@ impl Alerter {
             pins,
             storms: Storms::new(options.storm.max(1)),
             incidents: Incidents::new(options.incident_gap),
+            proofs: Proofs::default(),
             options,
             open: BTreeMap::new(),
             places: HashMap::new(),
@@ -144,7 +147,33 @@ impl Alerter {
     /// Changes the pins. Open alerts, which refer to the old ones, leave.
     pub fn set_pins(&mut self, pins: Arc<Pins>) {
         self.finish();
+        self.proofs.clear();
         self.pins = pins;
+    }
+
+    /// Looks at an event before its findings. A server outside its pinned addresses that proves a pinned
+    /// key lowers what is open about its address.
+    pub fn see(&mut self, seen: &Seen<'_>) {
+        let Some((endpoint, address)) = self.proofs.see(seen, &self.pins) else {
+            return;
+        };
+        let address = address.to_string();
+        for open in self.open.values_mut() {
+            let key = &open.key;
+            let about = key.endpoint == Some(endpoint)
+                && key.observed.as_deref() == Some(&*address)
+                && proof::RULES.contains(&key.rule);
+            let set = self.pins.severity(key.rule, key.endpoint).is_some();
+            if !about || set || open.alert.severity <= Severity::Low {
+                continue;
+            }
+            open.alert.severity = Severity::Low;
+            open.alert.summary.push_str(proof::NOTE);
+            if self.options.mode == Mode::Immediate {
+                open.told = open.alert.count;
+                self.ready.push_back(open.alert.clone());
+            }
+        }
     }
 
     /// What did not become a new alert.
@@ -153,7 +182,7 @@ impl Alerter {
     }
 
     /// Takes a finding of an event; the severity of its alert, unless the pins turn it off or accept it.
-    pub fn take(&mut self, finding: Finding, seen: &Seen<'_>) -> Option<Severity> {
+    pub fn take(&mut self, mut finding: Finding, seen: &Seen<'_>) -> Option<Severity> {
         self.counters.findings = self.counters.findings.saturating_add(1);
         let now = seen.at.time;
         self.advance(now);
@@ -165,6 +194,13 @@ impl Alerter {
         if self.is_suppressed(&finding, now) {
             self.counters.suppressed = self.counters.suppressed.saturating_add(1);
             return None;
+        }
+        let observed = finding.observed.as_deref();
+        if self.pins.severity(meta.id, finding.endpoint).is_none()
+            && self.proofs.covers(finding.rule, finding.endpoint, observed, now)
+        {
+            finding.severity = Some(Severity::Low);
+            finding.summary.push_str(proof::NOTE);
         }
         let severity = self
             .pins
@@ -448,9 +484,15 @@ fn alert_id(key: &Key, endpoint: Option<&str>, first: Timestamp, packet: u64) ->
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
     use crate::{
-        detect::{SeenKind, Severity, testing::Bench},
+        detect::{
+            SeenKind, Severity,
+            testing::{Bench, certificate, handshake},
+        },
+        proto::tls::{Handshake, HandshakeEnd},
         types::PacketId,
     };
 
@@ -505,6 +547,63 @@ mod tests {
         assert_eq!(counters.repeated, 2);
         let again = run(PINS, Mode::Settled, &[0, 1, 2, 700]).0;
         assert_eq!(again[0].id, alerts[0].id);
+    }
+
+    #[test]
+    fn a_server_that_proves_its_pinned_key_is_raised_lower() {
+        let ours = || vec![certificate("a.example", "CN=Some CA")];
+        let spki = base64::engine::general_purpose::STANDARD.encode(ours()[0].spki_sha256);
+        let pins = format!(
+            "version: 1\nendpoints: [{{name: a, url: 'https://a.example/mcp', addresses: [203.0.113.0/24], tls: {{spki_sha256: ['{spki}']}}}}]\n"
+        );
+        let graded = format!("{pins}rules: {{DNS-01: {{severity: critical}}}}\n");
+        let refused = || Handshake {
+            end: HandshakeEnd::Unknown,
+            ..handshake(ours(), None)
+        };
+        let lowered = [Severity::High, Severity::Low, Severity::Low];
+        let high = [Severity::High, Severity::High];
+        for (pins, shown, severities) in [
+            (&pins, handshake(ours(), None), &lowered[..]),
+            (
+                &pins,
+                handshake(vec![certificate("a.example", "CN=Other")], None),
+                &lowered[..],
+            ),
+            (
+                &pins,
+                handshake(vec![certificate("b.example", "CN=Some CA")], None),
+                &high[..],
+            ),
+            (&pins, refused(), &high[..]),
+            (&graded, handshake(ours(), None), &[Severity::Critical; 2][..]),
+        ] {
+            let options = AlerterOptions {
+                mode: Mode::Immediate,
+                ..AlerterOptions::default()
+            };
+            let mut alerter = Alerter::new(Arc::new(Pins::parse(pins, "p").unwrap()), options);
+            let mut bench = Bench::bare();
+            bench.server("https://a.example/mcp", "198.51.100.66");
+            bench.connection.endpoint = Some(0);
+            let mut said = Vec::new();
+            bench.with_seen(SeenKind::Open, |seen| {
+                alerter.take(finding(), seen);
+            });
+            bench.with_seen(SeenKind::Handshake(&shown), |seen| alerter.see(seen));
+            bench.wait(Duration::from_secs(700));
+            bench.with_seen(SeenKind::Open, |seen| {
+                alerter.take(finding(), seen);
+            });
+            while let Some(alert) = alerter.poll() {
+                assert_eq!(
+                    alert.summary.contains("proved a pinned key"),
+                    alert.severity == Severity::Low
+                );
+                said.push(alert.severity);
+            }
+            assert_eq!(said, severities);
+        }
     }
 
     #[test]

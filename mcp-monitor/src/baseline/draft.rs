@@ -296,15 +296,17 @@ impl<'a> Facts<'a> {
         });
         let server = |pick: fn(&Fact) -> Option<String>| self.values(of, pick);
         let names = server(|f| match f {
-            Fact::Server { name, .. } if !name.is_empty() => Some(name.to_string()),
+            Fact::Server { name, .. } => Some(name.to_string()),
             _ => None,
         });
         let versions = server(|f| match f {
-            Fact::Server { version, .. } if exact_version(version) => Some(version.to_string()),
+            Fact::Server { version, .. } => Some(version.to_string()),
             _ => None,
         });
-        endpoint.server_name = only(names, "mcp.server.name", &mut endpoint.remarks);
-        endpoint.server_version = only(versions, "mcp.server.version", &mut endpoint.remarks);
+        endpoint.server_name =
+            only(names, "mcp.server.name", &mut endpoint.remarks).filter(|line| !line.value.is_empty());
+        endpoint.server_version = only(versions, "mcp.server.version", &mut endpoint.remarks)
+            .filter(|line| exact_version(&line.value));
         let tools = self.values(of, |f| match f {
             Fact::Tool { name, hash } => Some((name.to_string(), hash.to_string())),
             _ => None,

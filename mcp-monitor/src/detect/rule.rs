@@ -47,7 +47,7 @@ pub enum Kind {
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     /// Of an event.
     pub fn of(kind: &SeenKind<'_>) -> Self {

@@ -95,6 +95,7 @@ impl Judges {
     /// Shows one event to the rules, and what they find to the alerter. A host whose identity an alert
     /// questions teaches nothing for a while.
     pub(super) fn judge(&mut self, seen: &Seen<'_>) {
+        self.alerter.see(seen);
         self.detector.see(seen, &mut self.findings);
         for finding in self.findings.drain(..) {
             let (rule, endpoint) = (finding.rule, finding.endpoint);
