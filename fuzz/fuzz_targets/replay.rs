@@ -39,6 +39,7 @@ fuzz_target!(|data: &[u8]| {
         tracker: TrackerLimits::default(),
         alerts: AlerterOptions::default(),
         fingerprint_key: None,
+        learning: None,
     };
     let _ = replay(
         Merged::new(vec![reader]),

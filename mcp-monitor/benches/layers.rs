@@ -367,6 +367,7 @@ fn protocols(c: &mut Criterion) {
 /// Everything, without output.
 fn engine(capture: &Bytes) -> u64 {
     let options = ReplayOptions {
+        learning: None,
         pins: Arc::default(),
         wanted: Wanted {
             alerts: true,

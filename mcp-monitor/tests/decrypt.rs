@@ -220,7 +220,9 @@ fn decrypt(keys: &Arc<KeyLog>, log: &Log, piece: usize, lose: &[usize]) -> Plain
                 ..
             } => plain.to_server.extend_from_slice(&data),
             Decrypted::Data { data, .. } => plain.to_client.extend_from_slice(&data),
-            Decrypted::Tls(TlsEvent::Certificates { chain, .. }) => plain.certificates += chain.len(),
+            Decrypted::Tls(TlsEvent::Certificates { chain, .. }) => {
+                plain.certificates += chain.certificates.len()
+            }
             Decrypted::Failed { anomaly, .. } => plain.failed.push(anomaly.detail.to_string()),
             Decrypted::Gap { .. } => plain.gaps += 1,
             _ => {}

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     incident::{Incidents, Subject},
+    proof::{self, Proofs},
     record::{Alert, Evidence, Flow, Mcp, ProcessRef, Taxonomy, hex_prefix},
     storm::{Bucket, Storm, Storms},
 };
@@ -121,6 +122,7 @@ pub struct Alerter {
     ready: VecDeque<Alert>,
     storms: Storms,
     incidents: Incidents,
+    proofs: Proofs,
     counters: AlerterCounters,
     serial: u64,
 }
@@ -132,6 +134,7 @@ impl Alerter {
             pins,
             storms: Storms::new(options.storm.max(1)),
             incidents: Incidents::new(options.incident_gap),
+            proofs: Proofs::default(),
             options,
             open: BTreeMap::new(),
             places: HashMap::new(),
@@ -144,7 +147,33 @@ impl Alerter {
     /// Changes the pins. Open alerts, which refer to the old ones, leave.
     pub fn set_pins(&mut self, pins: Arc<Pins>) {
         self.finish();
+        self.proofs.clear();
         self.pins = pins;
+    }
+
+    /// Looks at an event before its findings. A server outside its pinned addresses that proves a pinned
+    /// key lowers what is open about its address.
+    pub fn see(&mut self, seen: &Seen<'_>) {
+        let Some((endpoint, address)) = self.proofs.see(seen, &self.pins) else {
+            return;
+        };
+        let address = address.to_string();
+        for open in self.open.values_mut() {
+            let key = &open.key;
+            let about = key.endpoint == Some(endpoint)
+                && key.observed.as_deref() == Some(&*address)
+                && proof::RULES.contains(&key.rule);
+            let set = self.pins.severity(key.rule, key.endpoint).is_some();
+            if !about || set || open.alert.severity <= Severity::Low {
+                continue;
+            }
+            open.alert.severity = Severity::Low;
+            open.alert.summary.push_str(proof::NOTE);
+            if self.options.mode == Mode::Immediate {
+                open.told = open.alert.count;
+                self.ready.push_back(open.alert.clone());
+            }
+        }
     }
 
     /// What did not become a new alert.
@@ -152,21 +181,26 @@ impl Alerter {
         self.counters
     }
 
-    /// Takes a finding of an event.
-    pub fn take(&mut self, finding: Finding, seen: &Seen<'_>) {
+    /// Takes a finding of an event; the severity of its alert, unless the pins turn it off or accept it.
+    pub fn take(&mut self, mut finding: Finding, seen: &Seen<'_>) -> Option<Severity> {
         self.counters.findings = self.counters.findings.saturating_add(1);
         let now = seen.at.time;
         self.advance(now);
-        let Some(meta) = catalogue::meta(finding.rule) else {
-            return;
-        };
+        let meta = catalogue::meta(finding.rule)?;
         if !self.pins.enables(meta.id, finding.endpoint) {
             self.counters.disabled = self.counters.disabled.saturating_add(1);
-            return;
+            return None;
         }
         if self.is_suppressed(&finding, now) {
             self.counters.suppressed = self.counters.suppressed.saturating_add(1);
-            return;
+            return None;
+        }
+        let observed = finding.observed.as_deref();
+        if self.pins.severity(meta.id, finding.endpoint).is_none()
+            && self.proofs.covers(finding.rule, finding.endpoint, observed, now)
+        {
+            finding.severity = Some(Severity::Low);
+            finding.summary.push_str(proof::NOTE);
         }
         let severity = self
             .pins
@@ -193,7 +227,7 @@ impl Alerter {
             .chain([seen.at.packet.number])
             .collect();
         if self.repeat(&key, &packets, severity, now) {
-            return;
+            return Some(severity);
         }
         let endpoint = self.pins.endpoint(finding.endpoint).map(|e| e.name.to_string());
         // Of DNS, the server of the flow is the resolver, which the finding is seldom about.
@@ -246,7 +280,7 @@ impl Alerter {
             self.counters.stormed = self.counters.stormed.saturating_add(1);
             key = storm_key(meta.id, bucket, limit, &key);
             if self.repeat(&key, &packets, severity, now) {
-                return;
+                return Some(severity);
             }
             begin_storm(&mut alert, meta, limit, &server);
         }
@@ -260,6 +294,7 @@ impl Alerter {
         let (incident, about) = joined.unzip();
         alert.incident = incident;
         self.add(key, alert, about, now);
+        Some(severity)
     }
 
     /// Counts the finding on the open alert that it repeats, if there is one.
@@ -449,9 +484,15 @@ fn alert_id(key: &Key, endpoint: Option<&str>, first: Timestamp, packet: u64) ->
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
     use crate::{
-        detect::{SeenKind, Severity, testing::Bench},
+        detect::{
+            SeenKind, Severity,
+            testing::{Bench, certificate, handshake},
+        },
+        proto::tls::{Handshake, HandshakeEnd},
         types::PacketId,
     };
 
@@ -484,7 +525,9 @@ mod tests {
         let mut alerts = Vec::new();
         for gap in gaps {
             bench.wait(Duration::from_secs(*gap));
-            bench.with_seen(SeenKind::Open, |seen| alerter.take(finding(), seen));
+            bench.with_seen(SeenKind::Open, |seen| {
+                alerter.take(finding(), seen);
+            });
             while let Some(alert) = alerter.poll() {
                 alerts.push(alert);
             }
@@ -504,6 +547,63 @@ mod tests {
         assert_eq!(counters.repeated, 2);
         let again = run(PINS, Mode::Settled, &[0, 1, 2, 700]).0;
         assert_eq!(again[0].id, alerts[0].id);
+    }
+
+    #[test]
+    fn a_server_that_proves_its_pinned_key_is_raised_lower() {
+        let ours = || vec![certificate("a.example", "CN=Some CA")];
+        let spki = base64::engine::general_purpose::STANDARD.encode(ours()[0].spki_sha256);
+        let pins = format!(
+            "version: 1\nendpoints: [{{name: a, url: 'https://a.example/mcp', addresses: [203.0.113.0/24], tls: {{spki_sha256: ['{spki}']}}}}]\n"
+        );
+        let graded = format!("{pins}rules: {{DNS-01: {{severity: critical}}}}\n");
+        let refused = || Handshake {
+            end: HandshakeEnd::Unknown,
+            ..handshake(ours(), None)
+        };
+        let lowered = [Severity::High, Severity::Low, Severity::Low];
+        let high = [Severity::High, Severity::High];
+        for (pins, shown, severities) in [
+            (&pins, handshake(ours(), None), &lowered[..]),
+            (
+                &pins,
+                handshake(vec![certificate("a.example", "CN=Other")], None),
+                &lowered[..],
+            ),
+            (
+                &pins,
+                handshake(vec![certificate("b.example", "CN=Some CA")], None),
+                &high[..],
+            ),
+            (&pins, refused(), &high[..]),
+            (&graded, handshake(ours(), None), &[Severity::Critical; 2][..]),
+        ] {
+            let options = AlerterOptions {
+                mode: Mode::Immediate,
+                ..AlerterOptions::default()
+            };
+            let mut alerter = Alerter::new(Arc::new(Pins::parse(pins, "p").unwrap()), options);
+            let mut bench = Bench::bare();
+            bench.server("https://a.example/mcp", "198.51.100.66");
+            bench.connection.endpoint = Some(0);
+            let mut said = Vec::new();
+            bench.with_seen(SeenKind::Open, |seen| {
+                alerter.take(finding(), seen);
+            });
+            bench.with_seen(SeenKind::Handshake(&shown), |seen| alerter.see(seen));
+            bench.wait(Duration::from_secs(700));
+            bench.with_seen(SeenKind::Open, |seen| {
+                alerter.take(finding(), seen);
+            });
+            while let Some(alert) = alerter.poll() {
+                assert_eq!(
+                    alert.summary.contains("proved a pinned key"),
+                    alert.severity == Severity::Low
+                );
+                said.push(alert.severity);
+            }
+            assert_eq!(said, severities);
+        }
     }
 
     #[test]
@@ -550,7 +650,9 @@ mod tests {
                 observed: Some(n.to_string()),
                 ..finding()
             };
-            bench.with_seen(SeenKind::Open, |seen| alerter.take(one, seen));
+            bench.with_seen(SeenKind::Open, |seen| {
+                alerter.take(one, seen);
+            });
         }
         alerter.finish();
         let mut alerts = Vec::new();
@@ -589,7 +691,9 @@ mod tests {
         for rule in ["DNS-01", "DG-06", "OP-06", "CR-01"] {
             bench.wait(Duration::from_secs(5));
             let one = Finding { rule, ..finding() };
-            bench.with_seen(SeenKind::Open, |seen| alerter.take(one, seen));
+            bench.with_seen(SeenKind::Open, |seen| {
+                alerter.take(one, seen);
+            });
         }
         alerter.finish();
         let mut places = Vec::new();

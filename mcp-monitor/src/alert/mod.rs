@@ -2,6 +2,7 @@
 
 mod alerter;
 mod incident;
+mod proof;
 mod record;
 mod storm;
 mod text;

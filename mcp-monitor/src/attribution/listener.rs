@@ -179,6 +179,7 @@ fn process(folder: &Path) -> Option<Arc<Process>> {
         pid,
         comm: read(folder.join("comm")).trim_end().into(),
         exe: exe.map(|exe| exe.to_string_lossy().as_ref().into()),
+        exe_build: super::exe_build(pid),
         container_id: cgroup.as_deref().and_then(container_id).map(Into::into),
         cgroup,
     }))

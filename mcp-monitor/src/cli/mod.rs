@@ -1,9 +1,13 @@
 //! Commands: arguments in, exit code out. Everything else is in the library.
 
+mod alerts;
 pub mod args;
+mod attest;
 pub mod check;
+mod engine;
 mod output;
 mod pin;
+mod pin_diff;
 mod policy;
 #[cfg(feature = "live")]
 mod reload;
@@ -11,6 +15,7 @@ mod replay;
 mod rules;
 #[cfg(feature = "live")]
 mod run;
+mod state;
 
 use std::{io::Write, process::ExitCode};
 
@@ -42,7 +47,7 @@ impl From<crate::config::ConfigError> for Failure {
     }
 }
 
-/// Exit code when an alert reached `--fail-on`.
+/// Exit code when an alert reached `--fail-on`, or pins drifted.
 const FAIL_ON: u8 = 3;
 
 /// Runs the program.
@@ -69,7 +74,15 @@ pub fn main() -> ExitCode {
             telemetry::init("warn");
             report(&args)
         }
-        Command::Pin { command } => pin::run(&command),
+        Command::Pin { command } => {
+            telemetry::init("warn");
+            pin::run(&command)
+        }
+        Command::Alerts(args) => alerts::run(&args),
+        Command::Attest(args) => {
+            telemetry::init("warn");
+            attest::run(&args)
+        }
         Command::Rules { command } => rules::run(command.as_ref()),
     };
     match result {

@@ -6,6 +6,7 @@ pub mod limits;
 pub mod pins;
 pub mod program;
 pub mod quantity;
+pub mod state;
 pub mod yaml;
 
 pub use error::ConfigError;

@@ -17,7 +17,10 @@ use super::{
     yaml::{MAX_FILE_BYTES, Node, Reader, Value},
 };
 
-pub use super::limits::Limits;
+pub use super::{
+    limits::Limits,
+    state::{Baseline, State},
+};
 
 /// A program configuration, checked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -32,6 +35,10 @@ pub struct Program {
     pub source: Source,
     /// Dedup of alerts.
     pub alerts: Alerts,
+    /// What outlives the process.
+    pub state: State,
+    /// How it learns.
+    pub baseline: Baseline,
     /// Caps and waits.
     pub limits: Limits,
 }
@@ -92,12 +99,12 @@ impl Default for Alerts {
 }
 
 /// A key outside `limits`, for its documentation. `read` must know each.
-struct Key {
-    section: &'static str,
-    name: &'static str,
-    form: &'static str,
-    default: fn() -> String,
-    about: &'static str,
+pub(super) struct Key {
+    pub(super) section: &'static str,
+    pub(super) name: &'static str,
+    pub(super) form: &'static str,
+    pub(super) default: fn() -> String,
+    pub(super) about: &'static str,
 }
 
 const RING: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
@@ -176,15 +183,16 @@ const KEYS: &[Key] = &[
     },
 ];
 
+/// Every key outside `limits`.
+fn keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(super::state::KEYS)
+}
+
 /// Keys of a section; for the top level, the sections too.
 fn keys_of(section: &str) -> Vec<&'static str> {
-    let mut names: Vec<_> = KEYS
-        .iter()
-        .filter(|k| k.section == section)
-        .map(|k| k.name)
-        .collect();
+    let mut names: Vec<_> = keys().filter(|k| k.section == section).map(|k| k.name).collect();
     if section.is_empty() {
-        names.extend(["source", "alerts", "limits"]);
+        names.extend(["source", "alerts", "state", "baseline", "limits"]);
     }
     names
 }
@@ -219,6 +227,8 @@ impl Program {
                 "fingerprint_key_file" => program.fingerprint_key = Some(fingerprint_key(&r, node, folder)?),
                 "source" => program.source = source(&r, node)?,
                 "alerts" => program.alerts = alerts(&r, node)?,
+                "state" => program.state = State::read(&r, node, folder)?,
+                "baseline" => program.baseline = Baseline::read(&r, node)?,
                 "limits" => program.limits = Limits::read(&r, node)?,
                 _ => {}
             }
@@ -324,13 +334,15 @@ pub fn reference() -> String {
         ("", "Top level", ""),
         ("source", "source", "Live only.\n\n"),
         ("alerts", "alerts", ""),
+        ("state", "state", ""),
+        ("baseline", "baseline", "Times are capture time.\n\n"),
     ];
     let row = |text: &mut String, name: &str, form: &str, default: &str, about: &str| {
         text.push_str(&format!("| `{name}` | {form} | {default} | {about} |\n"));
     };
     for (section, title, note) in sections {
         text.push_str(&format!("\n## {title}\n\n{note}{TABLE}"));
-        for key in KEYS.iter().filter(|k| k.section == section) {
+        for key in keys().filter(|k| k.section == section) {
             row(&mut text, key.name, key.form, &(key.default)(), key.about);
         }
     }
@@ -361,6 +373,8 @@ source:
   ring_bytes: 128MiB
 alerts:
   window: 10m
+state:
+  file: /var/lib/mcp-monitor/state.sqlite
 limits:
   flows: 200000
   idle_open: 12h
@@ -512,7 +526,7 @@ mod tests {
             "run the tests with UPDATE_DOCS=1 to write docs/CONFIG.md anew"
         );
         // What is documented is also read.
-        for key in KEYS {
+        for key in keys() {
             let text = match key.section {
                 "" => format!("{}: [[]]", key.name),
                 section => format!("{section}: {{{}: [[]]}}", key.name),

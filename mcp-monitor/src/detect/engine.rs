@@ -12,7 +12,7 @@ use super::{
     rules,
 };
 use crate::{
-    baseline::{Fingerprint, ToolLists},
+    baseline::{Fingerprint, Memory, MemoryRow, ToolList, ToolLists},
     config::pins::Pins,
 };
 
@@ -34,6 +34,12 @@ struct Slot {
     rule: Option<Box<dyn Rule>>,
 }
 
+impl Slot {
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        self.rule.as_mut()?.memory()
+    }
+}
+
 /// All rules and what they share.
 ///
 /// Call [`Detector::see`] for every event in order of capture time.
@@ -48,7 +54,11 @@ pub struct Detector {
     counters: DetectorCounters,
     by_kind: [Vec<usize>; Kind::COUNT],
     lists: ToolLists,
+    /// The list of tools that the latest event completed.
+    completed: Option<ToolList>,
     fingerprints: Fingerprinter,
+    /// What rules remember is kept, and changes to it are settled after each event.
+    keeping: bool,
 }
 
 impl std::fmt::Debug for Detector {
@@ -89,6 +99,8 @@ impl Detector {
             counters: DetectorCounters::default(),
             by_kind,
             lists: ToolLists::default(),
+            completed: None,
+            keeping: false,
             fingerprints: Fingerprinter::new(&[0; 32]),
         }
     }
@@ -113,6 +125,54 @@ impl Detector {
         self.fingerprints = Fingerprinter::new(key);
     }
 
+    /// Loads what rules remembered in an earlier run and notes from here on what changes. How many rows
+    /// no rule took: they are of another version of this program.
+    pub fn keep_memory(&mut self, rows: &[MemoryRow]) -> usize {
+        self.keeping = true;
+        let mut foreign = rows.len();
+        for slot in &mut self.rules {
+            let id = slot.meta.id;
+            let Some(memory) = slot.memory() else { continue };
+            memory.track();
+            for row in rows.iter().filter(|row| row.rule == id) {
+                foreign = foreign.saturating_sub(usize::from(memory.load(&row.key, &row.value)));
+            }
+        }
+        foreign
+    }
+
+    /// The event that was shown last is over: what rules learned from it can be trusted, or not.
+    pub fn settle(&mut self, kind: Kind, trusted: bool) {
+        if !self.keeping {
+            return;
+        }
+        for i in self.by_kind.get(kind as usize).into_iter().flatten() {
+            if let Some(memory) = self.rules.get_mut(*i).and_then(Slot::memory) {
+                memory.settle(trusted);
+            }
+        }
+    }
+
+    /// What rules learned since the last call and may keep.
+    pub fn take_memory(&mut self) -> Vec<MemoryRow> {
+        let mut rows = Vec::new();
+        for slot in &mut self.rules {
+            let id = slot.meta.id;
+            let Some(memory) = slot.memory() else { continue };
+            rows.extend(memory.take_changes().into_iter().map(|(key, value)| MemoryRow {
+                rule: id.to_owned(),
+                key,
+                value,
+            }));
+        }
+        rows
+    }
+
+    /// The list of tools that the event shown last completed.
+    pub fn completed_list(&self) -> Option<&ToolList> {
+        self.completed.as_ref()
+    }
+
     /// Shows one event to the rules; what they find is appended in the order of the catalogue.
     pub fn see(&mut self, seen: &Seen<'_>, out: &mut Vec<Finding>) {
         let (definition, tools) = match &seen.kind {
@@ -122,9 +182,10 @@ impl Detector {
             }
             _ => (None, None),
         };
+        self.completed = tools;
         let world = World {
             pins: &self.pins,
-            tools: tools.as_ref(),
+            tools: self.completed.as_ref(),
             definition,
             fingerprints: &self.fingerprints,
         };

@@ -1,6 +1,7 @@
 //! What a rule is.
 
 use super::{Finding, Seen, SeenKind, Severity, World};
+use crate::baseline::Memory;
 
 /// Kinds of events, for saying which a rule wants to see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +21,8 @@ pub enum Kind {
     ServerHello,
     /// [`SeenKind::Certificates`].
     Certificates,
+    /// [`SeenKind::Handshake`].
+    Handshake,
     /// [`SeenKind::TlsAlert`].
     TlsAlert,
     /// [`SeenKind::Opaque`].
@@ -58,6 +61,7 @@ impl Kind {
             SeenKind::ClientHello(_) => Self::ClientHello,
             SeenKind::ServerHello { .. } => Self::ServerHello,
             SeenKind::Certificates { .. } => Self::Certificates,
+            SeenKind::Handshake(_) => Self::Handshake,
             SeenKind::TlsAlert { .. } => Self::TlsAlert,
             SeenKind::Opaque => Self::Opaque,
             SeenKind::Request { .. } => Self::Request,
@@ -158,4 +162,9 @@ pub trait Rule: Send {
 
     /// Looks at one event.
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>);
+
+    /// What the rule remembers of servers and that should outlive the process.
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        None
+    }
 }

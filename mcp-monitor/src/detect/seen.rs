@@ -1,7 +1,5 @@
 //! What rules look at.
 
-use bytes::Bytes;
-
 use super::Drift;
 use crate::{
     flow::{FlowEnd, FlowRef},
@@ -13,7 +11,7 @@ use crate::{
         dns,
         http::{ExchangeId, RequestHead, ResponseHead},
         sse::SseEvent,
-        tls::{ClientHello, ServerHello},
+        tls::{Chain, ClientHello, Handshake, ServerHello},
     },
     types::{Anomaly, At, Direction, Listener},
 };
@@ -56,13 +54,15 @@ pub enum SeenKind<'a> {
         /// What it answers.
         client: Option<&'a ClientHello>,
     },
-    /// A certificate chain in the clear, leaf first, DER.
+    /// A certificate chain, leaf first, in the clear or decrypted.
     Certificates {
         /// Who sent it.
         direction: Direction,
         /// The chain.
-        chain: &'a [Bytes],
+        chain: &'a Chain,
     },
+    /// A TLS handshake is over, with what both sides showed and whether the client went on.
+    Handshake(&'a Handshake),
     /// A readable TLS alert.
     TlsAlert {
         /// Who sent it.

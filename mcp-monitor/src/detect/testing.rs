@@ -26,7 +26,7 @@ use crate::{
         dns,
         http::{ExchangeId, Headers, RequestHead, ResponseHead, Version},
         sse::SseEvent,
-        tls::{ClientHello, ServerHello},
+        tls::{self, ClientHello, ServerHello},
     },
     types::{Anomaly, AnomalyKind, At, Direction, PacketId, Plaintext, Scope, Timestamp, Transport},
 };
@@ -396,6 +396,14 @@ impl Bench {
         found
     }
 
+    pub(crate) fn certificates(&mut self, direction: Direction, chain: &tls::Chain) -> Vec<Finding> {
+        self.see(SeenKind::Certificates { direction, chain })
+    }
+
+    pub(crate) fn handshake(&mut self, handshake: &tls::Handshake) -> Vec<Finding> {
+        self.see(SeenKind::Handshake(handshake))
+    }
+
     pub(crate) fn anomaly(&mut self, kind: AnomalyKind) -> Vec<Finding> {
         self.anomaly_with(kind, "")
     }
@@ -563,5 +571,48 @@ pub(crate) fn dns_answer(id: u16, name: &str, cnames: &[&str], addresses: &[&str
         authorities: Vec::new(),
         additionals: Vec::new(),
         edns: false,
+    }
+}
+
+/// A certificate of `issuer` for `name`, valid through the time of the bench, with an embedded timestamp.
+/// Its key follows from its names.
+pub(crate) fn certificate(name: &str, issuer: &str) -> tls::Certificate {
+    use sha2::{Digest as _, Sha256};
+    let subject = format!("CN={name}");
+    tls::Certificate {
+        sha256: Sha256::digest(format!("{subject} {issuer}")).into(),
+        spki_sha256: Sha256::digest(&subject).into(),
+        subject_der: Bytes::copy_from_slice(subject.as_bytes()),
+        issuer_der: Bytes::copy_from_slice(issuer.as_bytes()),
+        subject: subject.into(),
+        issuer: issuer.into(),
+        issuer_rdns: issuer.split(',').map(Into::into).collect(),
+        not_before: Timestamp::from_secs(1_700_000_000),
+        not_after: Timestamp::from_secs(1_900_000_000),
+        dns_names: vec![name.into()],
+        addresses: Vec::new(),
+        common_name: Some(name.into()),
+        scts: 1,
+    }
+}
+
+pub(crate) fn chain(certificates: Vec<tls::Certificate>) -> tls::Chain {
+    tls::Chain {
+        has_leaf: !certificates.is_empty(),
+        certificates,
+        unreadable: 0,
+    }
+}
+
+/// A full handshake of TLS 1.2 after which the client went on.
+pub(crate) fn handshake(server: Vec<tls::Certificate>, client: Option<tls::Certificate>) -> tls::Handshake {
+    tls::Handshake {
+        version: Some(0x0303),
+        resumption: None,
+        server: Some(Arc::new(chain(server))),
+        certificate_requested: client.is_some(),
+        client: client.map(|c| Arc::new(chain(vec![c]))),
+        scts: false,
+        end: tls::HandshakeEnd::Established,
     }
 }

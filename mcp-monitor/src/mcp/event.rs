@@ -11,7 +11,7 @@ use crate::{
         dns,
         http::{ExchangeId, RequestHead, ResponseHead},
         sse::SseEvent,
-        tls::{ClientHello, ServerHello},
+        tls::{Chain, ClientHello, Handshake, ServerHello},
     },
     types::{Anomaly, At, Direction},
 };
@@ -66,13 +66,15 @@ pub enum FlowEventKind {
         /// What it answers.
         client: Option<Arc<ClientHello>>,
     },
-    /// A certificate chain in the clear, leaf first, DER.
+    /// A certificate chain, leaf first.
     Certificates {
         /// Who sent it.
         direction: Direction,
         /// The chain.
-        chain: Vec<Bytes>,
+        chain: Arc<Chain>,
     },
+    /// A TLS handshake is over.
+    Handshake(Box<Handshake>),
     /// A readable TLS alert.
     TlsAlert {
         /// Who sent it.

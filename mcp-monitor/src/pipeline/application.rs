@@ -16,7 +16,7 @@ use crate::{
     proto::{
         Detected, Detector, Protocol, dns,
         http::HttpEvent,
-        http1, http2,
+        http1, http2, quic,
         tls::{
             self, ClientHello, TlsEvent,
             decrypt::{DecryptLimits, Decrypted, Decryptor, KeyLog},
@@ -37,6 +37,8 @@ pub struct ApplicationLimits {
     pub websocket: websocket::Limits,
     /// TLS.
     pub tls: tls::Limits,
+    /// QUIC.
+    pub quic: quic::Limits,
     /// TLS with logged keys.
     pub decrypt: DecryptLimits,
     /// MCP bodies.
@@ -58,6 +60,14 @@ pub struct ApplicationCounters {
     pub client_hellos: u64,
     /// ServerHellos, HelloRetryRequest left out.
     pub server_hellos: u64,
+    /// Flows proven to be QUIC of a version whose start can be read.
+    pub quic_flows: u64,
+    /// Flows that begin as DTLS.
+    pub dtls_flows: u64,
+    /// Multicast DNS messages.
+    pub mdns_messages: u64,
+    /// Link-local multicast name resolution messages.
+    pub llmnr_messages: u64,
     /// TLS connections of which plaintext was seen.
     pub decrypted_flows: u64,
 }
@@ -85,6 +95,11 @@ enum State {
     Http(Box<Http>),
     Tls(Box<Tls>),
     Dns(Box<[dns::TcpStream; 2]>),
+    /// UDP on a port of name resolution.
+    Names(dns::Service),
+    /// UDP elsewhere; what came so far does not tell.
+    Datagrams,
+    Quic(Box<Quic>),
     Ignored,
 }
 
@@ -142,6 +157,14 @@ impl Probing {
 }
 
 #[derive(Debug)]
+struct Quic {
+    connection: quic::Connection,
+    /// It was counted.
+    certain: bool,
+    tls: Tls,
+}
+
+#[derive(Debug)]
 struct Tls {
     stream: tls::Stream,
     hello: Option<Arc<ClientHello>>,
@@ -177,7 +200,10 @@ impl Application {
         let state = match flow.transport {
             Transport::Tcp if flow.server.port() == DNS_PORT => State::Dns(Box::default()),
             Transport::Tcp => Probing::state(flow.from_start),
-            Transport::Udp => State::Ignored,
+            Transport::Udp => match dns::Service::of_flow(flow.client.port(), flow.server.port()) {
+                Some(service) => State::Names(service),
+                None => State::Datagrams,
+            },
         };
         Self {
             limits,
@@ -203,7 +229,7 @@ impl Application {
     pub fn plaintext(&self) -> Plaintext {
         match &self.state {
             State::Tls(tls) if tls.inner.is_some() => Plaintext::Keylog,
-            State::Tls(_) => Plaintext::None,
+            State::Tls(_) | State::Quic(_) => Plaintext::None,
             State::Http(http) => http.plaintext(),
             _ => Plaintext::Packet,
         }
@@ -214,9 +240,10 @@ impl Application {
         match &self.state {
             State::Probing(_) => Interest::Undecided,
             State::Http(http) => http.interest(),
-            State::Tls(tls) if tls.opaque && tls.decryptor.is_none() => Interest::HandshakeOnly,
-            State::Tls(_) => Interest::Undecided,
-            State::Dns(_) => Interest::Captured,
+            State::Tls(tls) if tls.stream.is_done() && tls.decryptor.is_none() => Interest::HandshakeOnly,
+            State::Quic(quic) if quic.connection.is_done() => Interest::HandshakeOnly,
+            State::Tls(_) | State::Quic(_) | State::Datagrams => Interest::Undecided,
+            State::Dns(_) | State::Names(_) => Interest::Captured,
             State::Ignored => Interest::Ignored,
         }
     }
@@ -246,7 +273,7 @@ impl Application {
                     dns_message(at, payload, counters, out);
                 }
             }
-            State::Ignored => {}
+            State::Names(_) | State::Datagrams | State::Quic(_) | State::Ignored => {}
             State::Probing(probing) => {
                 let found = probing.detector.data(direction, at, data);
                 let before = out.len();
@@ -363,7 +390,7 @@ impl Application {
                 self.from_start = false;
                 probing.gap(direction, self.limits.conversation, counters, out);
             }
-            State::Ignored => {}
+            State::Names(_) | State::Datagrams | State::Quic(_) | State::Ignored => {}
         }
     }
 
@@ -422,14 +449,37 @@ impl Application {
 
     /// A UDP datagram.
     pub fn datagram(
-        &self,
+        &mut self,
+        direction: Direction,
         at: At,
         datagram: &UdpDatagram,
         counters: &mut ApplicationCounters,
         out: &mut Output,
     ) {
-        if datagram.src.port() == DNS_PORT || datagram.dst.port() == DNS_PORT {
-            dns_message(at, datagram.payload.clone(), counters, out);
+        let payload = &datagram.payload;
+        match &mut self.state {
+            State::Names(service) => match service {
+                dns::Service::Unicast => dns_message(at, payload.clone(), counters, out),
+                dns::Service::Multicast => bump(&mut counters.mdns_messages),
+                dns::Service::LinkLocal => bump(&mut counters.llmnr_messages),
+            },
+            State::Datagrams if quic::probe(payload) => {
+                let mut quic = Box::new(Quic {
+                    connection: quic::Connection::new(self.limits.quic),
+                    certain: false,
+                    tls: Tls::new(self.limits, self.depth, None, true),
+                });
+                quic.datagram(direction, at, payload, counters, out);
+                self.state = State::Quic(quic);
+            }
+            State::Datagrams => {
+                if tls::dtls::is_hello(payload) {
+                    bump(&mut counters.dtls_flows);
+                }
+                self.state = State::Ignored;
+            }
+            State::Quic(quic) => quic.datagram(direction, at, payload, counters, out),
+            _ => {}
         }
     }
 }
@@ -441,6 +491,32 @@ fn message_of(event: &FlowEventKind) -> Option<&Message> {
     }
 }
 
+fn bump(n: &mut u64) {
+    *n = n.saturating_add(1);
+}
+
+impl Quic {
+    fn datagram(
+        &mut self,
+        direction: Direction,
+        at: At,
+        payload: &[u8],
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
+        if self.connection.is_done() {
+            return;
+        }
+        self.connection
+            .datagram(direction, at, payload, &mut self.tls.events);
+        if self.connection.is_certain() && !self.certain {
+            self.certain = true;
+            bump(&mut counters.quic_flows);
+        }
+        self.tls.flush(counters, out);
+    }
+}
+
 const DNS_PORT: u16 = 53;
 const RCODE_NXDOMAIN: u16 = 3;
 
@@ -448,7 +524,6 @@ fn dns_message(at: At, payload: Bytes, counters: &mut ApplicationCounters, out: 
     let (message, anomaly) = dns::parse(&payload);
     out.extend(anomaly.map(|a| (at, FlowEventKind::Anomaly(a))));
     let Some(message) = message else { return };
-    let bump = |n: &mut u64| *n = n.saturating_add(1);
     let direction = if message.response {
         bump(&mut counters.dns_responses);
         if message.rcode == RCODE_NXDOMAIN {
@@ -510,7 +585,7 @@ impl Tls {
         counters: &mut ApplicationCounters,
         out: &mut Output,
     ) {
-        if !self.opaque {
+        if !self.stream.is_done() {
             self.stream.data(direction, at, data.clone(), &mut self.events);
             self.flush(counters, out);
         }
@@ -601,6 +676,9 @@ impl Tls {
                 }
                 TlsEvent::Certificates { direction, chain, at } => {
                     out.push((at, FlowEventKind::Certificates { direction, chain }));
+                }
+                TlsEvent::Handshake { handshake, at } => {
+                    out.push((at, FlowEventKind::Handshake(handshake)));
                 }
                 TlsEvent::Alert {
                     direction,

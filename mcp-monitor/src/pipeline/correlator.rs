@@ -9,15 +9,17 @@ use std::{
 use hashbrown::HashMap;
 
 use super::{
+    judge::Judges,
+    keep::{Changes, Learning},
     observe::Observer,
     record::{FlowRecord, MessageRecord, Record},
     view::view,
 };
 use crate::{
-    alert::{Alerter, AlerterCounters, AlerterOptions, Mode},
-    baseline::Once,
+    alert::{AlerterCounters, AlerterOptions, Mode},
+    baseline::{Once, Row, TallyRow},
     config::pins::Pins,
-    detect::{Detector, DetectorCounters, Drift, DriftKind, Finding, Seen, SeenKind},
+    detect::{DetectorCounters, Drift, DriftKind, Seen, SeenKind},
     flow::FlowRef,
     mcp::{
         FlowEvent, FlowEventKind,
@@ -47,9 +49,7 @@ pub struct Wanted {
 pub struct Correlator {
     pins: Arc<Pins>,
     tracker: Tracker,
-    detector: Detector,
-    alerter: Alerter,
-    observer: Observer,
+    judges: Judges,
     wanted: Wanted,
     /// Live: servers that spoke MCP and whose listening socket is to be looked up, with the client's process.
     unlisted: VecDeque<(SocketAddr, Option<u32>)>,
@@ -66,7 +66,6 @@ pub struct Correlator {
     worst: Option<Severity>,
     /// Alerts come once, with their final count.
     settled: bool,
-    findings: Vec<Finding>,
     now: Timestamp,
     records: Vec<Record>,
 }
@@ -89,13 +88,11 @@ impl Correlator {
         replay: bool,
     ) -> Self {
         let (hosts, host_endpoints) = kernel_hosts(&pins);
-        Self {
+        let mut correlator = Self {
             tracker: Tracker::new(limits, pins.clone()),
-            detector: Detector::new(pins.clone()),
-            observer: Observer::default(),
             wanted,
             settled: alerts.mode == Mode::Settled,
-            alerter: Alerter::new(pins.clone(), alerts),
+            judges: Judges::new(pins.clone(), alerts),
             pins,
             unlisted: VecDeque::new(),
             looked_up: Once::new(MAX_LISTENERS),
@@ -105,15 +102,38 @@ impl Correlator {
             anomalies: BTreeMap::new(),
             alerts: BTreeMap::new(),
             worst: None,
-            findings: Vec::new(),
             now: Timestamp::default(),
             records: Vec::new(),
+        };
+        if wanted.observations {
+            correlator.learn(Learning::default());
         }
+        correlator
+    }
+
+    /// Learns from here on, beginning with what an earlier run left.
+    pub fn learn(&mut self, learning: Learning) {
+        self.judges.begin_learning(learning, self.settled);
+    }
+
+    /// What was learned since the last call, for a state file. Empty unless it is kept.
+    pub fn take_changes(&mut self) -> Changes {
+        self.judges.take_changes()
+    }
+
+    /// Every fact seen in this run, and what was verified since the last [`Self::take_changes`].
+    pub fn take_learned(&mut self) -> (Vec<Row>, Vec<TallyRow>) {
+        self.judges.take_learned()
+    }
+
+    /// Facts that made room for others.
+    pub fn facts_forgotten(&self) -> u64 {
+        self.judges.observer.as_ref().map_or(0, Observer::evicted)
     }
 
     /// The key of fingerprints from here on.
     pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
-        self.detector.set_fingerprint_key(key);
+        self.judges.detector.set_fingerprint_key(key);
     }
 
     /// Changes the pins from here on.
@@ -125,8 +145,7 @@ impl Correlator {
         }
         self.pins = pins.clone();
         self.tracker.set_endpoints(pins.clone());
-        self.detector.set_pins(pins.clone());
-        self.alerter.set_pins(pins);
+        self.judges.set_pins(pins);
     }
 
     /// Sessions, names and counts of MCP.
@@ -136,12 +155,12 @@ impl Correlator {
 
     /// How the rules fared.
     pub fn detector_counters(&self) -> DetectorCounters {
-        self.detector.counters()
+        self.judges.detector.counters()
     }
 
     /// What did not become a new alert.
     pub fn alerter_counters(&self) -> AlerterCounters {
-        self.alerter.counters()
+        self.judges.alerter.counters()
     }
 
     /// Alerts by rule.
@@ -230,10 +249,9 @@ impl Correlator {
                 connection: Some(connection),
                 kind,
             };
-            judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
-            if self.wanted.observations {
-                self.observer.see(&seen, &mut self.records);
-            }
+            self.judges.judge(&seen);
+            self.judges
+                .learn(&seen, self.wanted.observations, &mut self.records);
         }
         self.record(event, &step);
         if matches!(event.kind, FlowEventKind::Close(_)) {
@@ -252,8 +270,11 @@ impl Correlator {
     pub fn finish(&mut self, at: At) {
         self.now = self.now.max(at.time);
         self.release_drifting(Timestamp(u64::MAX));
-        self.alerter.finish();
+        self.judges.alerter.finish();
         self.drain_alerts();
+        if let Some(observer) = self.judges.observer.as_mut().filter(|_| self.wanted.observations) {
+            observer.finish(&mut self.records);
+        }
     }
 
     fn advance(&mut self, at: At) {
@@ -267,7 +288,7 @@ impl Correlator {
                 connection: None,
                 kind: SeenKind::Tick,
             });
-            self.alerter.advance(self.now);
+            self.judges.alerter.advance(self.now);
             self.release_drifting(at.time);
         }
     }
@@ -279,7 +300,7 @@ impl Correlator {
 
     /// Shows rules something without a flow event behind it.
     fn show(&mut self, seen: Seen<'_>) {
-        judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
+        self.judges.judge(&seen);
     }
 
     fn show_drift(&mut self, at: At, flow: &FlowRef, drift: &Drift) {
@@ -290,7 +311,7 @@ impl Correlator {
             connection: Some(connection),
             kind: SeenKind::Drift(drift),
         };
-        judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
+        self.judges.judge(&seen);
     }
 
     fn flowless_drift(&mut self, at: At, drift: &Drift, cookie: u64) {
@@ -424,7 +445,7 @@ impl Correlator {
     }
 
     fn drain_alerts(&mut self) {
-        while let Some(alert) = self.alerter.poll() {
+        while let Some(alert) = self.judges.alerter.poll() {
             // Live, an alert that goes on is said again with its new count.
             if self.settled || alert.count == 1 {
                 let n = self.alerts.entry(alert.rule).or_default();
@@ -435,15 +456,6 @@ impl Correlator {
                 self.records.push(Record::Alert(Box::new(alert)));
             }
         }
-    }
-}
-
-/// Shows one event to the rules, and what they find to the alerter. A function of the parts, since what is
-/// seen borrows from the tracker beside them.
-fn judge(detector: &mut Detector, alerter: &mut Alerter, findings: &mut Vec<Finding>, seen: &Seen<'_>) {
-    detector.see(seen, findings);
-    for finding in findings.drain(..) {
-        alerter.take(finding, seen);
     }
 }
 

@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 use super::shard::ShardLimits;
 use crate::{
     alert::AlerterOptions,
-    config::program::{Alerts, Limits},
+    baseline::LearningOptions,
+    config::program::{Alerts, Baseline, Limits},
     decode::DecodeLimits,
     mcp::tracker::TrackerLimits,
 };
@@ -84,6 +85,22 @@ impl Alerts {
     }
 }
 
+impl Baseline {
+    /// Of what learns.
+    pub fn learning(&self) -> LearningOptions {
+        LearningOptions {
+            dns: self.learn_dns,
+            network: self.learn_network,
+            tls: self.learn_tls,
+            mcp: self.learn_mcp,
+            tools: self.learn_tools,
+            auth: self.learn_auth,
+            quarantine: self.quarantine,
+            max_facts: size(self.max_facts),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +113,10 @@ mod tests {
         assert_eq!(shown(&limits.decode()), shown(&DecodeLimits::default()));
         assert_eq!(shown(&limits.shard(1)), shown(&ShardLimits::default()));
         assert_eq!(shown(&limits.tracker()), shown(&TrackerLimits::default()));
+        assert_eq!(
+            shown(&Baseline::default().learning()),
+            shown(&LearningOptions::default())
+        );
         assert_eq!(
             shown(&Alerts::default().alerter()),
             shown(&AlerterOptions::default())

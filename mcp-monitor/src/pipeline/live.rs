@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::{
     application::Interest,
     correlator::{Correlator, Wanted, kernel_hosts},
+    keep::{Changes, Learning},
     record::Record,
     replay::Outcome,
     shard::{Event, Shard, ShardLimits},
@@ -44,7 +45,14 @@ pub struct RunOptions {
     pub alerts: AlerterOptions,
     /// Key of fingerprints; a fixed one by default.
     pub fingerprint_key: Option<[u8; 32]>,
+    /// Learn, from what an earlier run left.
+    pub learning: Option<Learning>,
+    /// Takes what was learned every ten seconds and at the end, where [`Learning::keep`] was asked for.
+    pub keep: Option<Keep>,
 }
+
+/// Writes what was learned. What cannot be written is its own to report: that is no reason to stop watching.
+pub type Keep = Box<dyn FnMut(Changes)>;
 
 /// Why a live run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +69,8 @@ pub enum RunError<E> {
 const DRAIN: Duration = Duration::from_millis(300);
 /// How often time passes for flows and alerts without packets.
 const TICK: Duration = Duration::from_secs(1);
+/// How often what was learned is written.
+const KEEP: Duration = Duration::from_secs(10);
 
 /// Watches until `shutdown` is done, then takes what is left in the ring and ends.
 ///
@@ -98,8 +108,13 @@ pub async fn run<E>(
     if let Some(key) = &options.fingerprint_key {
         engine.correlator.set_fingerprint_key(key);
     }
+    if let Some(learning) = options.learning {
+        engine.correlator.learn(learning);
+    }
+    let mut keep = options.keep;
     let mut records = Vec::new();
     let mut ticks = tokio::time::interval(TICK);
+    let mut keeps = tokio::time::interval(KEEP);
     let mut drain_until = None;
     let mut undelivered = 0_u64;
     let mut reloaded = Reloads::default();
@@ -126,6 +141,11 @@ pub async fn run<E>(
                     }
                 }
             }
+            _ = keeps.tick(), if keep.is_some() => {
+                if let Some(keep) = &mut keep {
+                    keep(engine.correlator.take_changes());
+                }
+            }
             result = source.next(&mut records) => result?,
         }
         engine.feed(&mut records);
@@ -144,6 +164,13 @@ pub async fn run<E>(
         }
     }
     engine.finish();
+    let (facts, tallies) = match &mut keep {
+        Some(keep) => {
+            keep(engine.correlator.take_changes());
+            Default::default()
+        }
+        None => engine.correlator.take_learned(),
+    };
     emit(engine.correlator.take_records()).map_err(RunError::Output)?;
     let decoder = Decoder::new(crate::decode::DecodeLimits::default());
     let mut summary = Summary::collect(&decoder, std::iter::once(&engine.shard), &engine.correlator);
@@ -157,6 +184,9 @@ pub async fn run<E>(
         summary,
         worst: engine.correlator.worst(),
         error: None,
+        changes: Changes::default(),
+        facts,
+        tallies,
     })
 }
 

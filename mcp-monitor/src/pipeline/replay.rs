@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     correlator::{Correlator, Wanted},
+    keep::{Changes, Learning},
     record::Record,
     shard::{Event, Shard, ShardLimits},
     shards::{End, Shards},
@@ -11,6 +12,7 @@ use super::{
 };
 use crate::{
     alert::AlerterOptions,
+    baseline::{Row, TallyRow},
     config::pins::Pins,
     decode::{Decoded, Decoder},
     mcp::tracker::TrackerLimits,
@@ -45,6 +47,8 @@ pub struct ReplayOptions {
     pub keys: Arc<KeyLog>,
     /// Key of fingerprints; a fixed one by default, so that replays agree.
     pub fingerprint_key: Option<[u8; 32]>,
+    /// Learn, from what an earlier run left.
+    pub learning: Option<Learning>,
 }
 
 /// What a replay found.
@@ -56,6 +60,12 @@ pub struct Outcome {
     pub worst: Option<Severity>,
     /// Reading stopped here; everything before it has been dealt with.
     pub error: Option<CaptureError>,
+    /// What a state file should have, where [`Learning::keep`] was asked for.
+    pub changes: Changes,
+    /// Every fact seen, where learning was asked for without it.
+    pub facts: Vec<Row>,
+    /// What was verified, likewise.
+    pub tallies: Vec<TallyRow>,
 }
 
 /// Runs all of `input` through the engine. `emit` takes records as they become final and says whether to
@@ -81,6 +91,10 @@ pub fn replay<E>(
     );
     if let Some(key) = &options.fingerprint_key {
         correlator.set_fingerprint_key(key);
+    }
+    let keep = options.learning.as_ref().is_some_and(|learning| learning.keep);
+    if let Some(learning) = options.learning {
+        correlator.learn(learning);
     }
     let mut shards =
         Shards::new(|index| Shard::new(index, options.shard.clone()).with_keys(options.keys.clone()));
@@ -137,10 +151,18 @@ pub fn replay<E>(
     summary.bytes = totals.bytes;
     summary.capture_errors = (input.truncated().count() as u64).saturating_add(u64::from(error.is_some()));
     summary.seconds = started.elapsed().as_secs_f64();
+    let changes = correlator.take_changes();
+    let (facts, tallies) = match keep {
+        true => Default::default(),
+        false => correlator.take_learned(),
+    };
     Ok(Outcome {
         summary,
         worst: correlator.worst(),
         error,
+        changes,
+        facts,
+        tallies,
     })
 }
 

@@ -106,6 +106,10 @@ pub struct Dns {
     pub responses: u64,
     /// Responses with rcode 3.
     pub nxdomain: u64,
+    /// Multicast DNS messages, which are not among the above.
+    pub mdns: u64,
+    /// Link-local multicast name resolution messages, which are not among the above.
+    pub llmnr: u64,
 }
 
 /// TLS.
@@ -117,6 +121,10 @@ pub struct Tls {
     pub server_hellos: u64,
     /// Flows whose plaintext was opened.
     pub decrypted_flows: u64,
+    /// QUIC flows whose start could be read.
+    pub quic_flows: u64,
+    /// DTLS flows, which are not read.
+    pub dtls_flows: u64,
 }
 
 /// HTTP messages.
@@ -187,6 +195,10 @@ impl Summary {
             add(&mut s.dns.queries, a.dns_queries);
             add(&mut s.dns.responses, a.dns_responses);
             add(&mut s.dns.nxdomain, a.dns_nxdomain);
+            add(&mut s.dns.mdns, a.mdns_messages);
+            add(&mut s.dns.llmnr, a.llmnr_messages);
+            add(&mut s.tls.quic_flows, a.quic_flows);
+            add(&mut s.tls.dtls_flows, a.dtls_flows);
             add(&mut s.tls.client_hellos, a.client_hellos);
             add(&mut s.tls.server_hellos, a.server_hellos);
             add(&mut s.tls.decrypted_flows, a.decrypted_flows);
@@ -212,6 +224,7 @@ impl Summary {
         dropped("sessions_forgotten", tracker.sessions().forgotten_sessions());
         dropped("requests_forgotten", tracker.sessions().forgotten_requests());
         dropped("names_forgotten", tracker.names_forgotten());
+        dropped("facts_forgotten", correlator.facts_forgotten());
         let (rules, alerts) = (correlator.detector_counters(), correlator.alerter_counters());
         s.rules = Rules {
             disabled: rules.disabled,

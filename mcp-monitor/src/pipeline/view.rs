@@ -32,6 +32,7 @@ pub(super) fn view<'a>(event: &'a FlowEvent, step: &'a Step, tracker: &'a Tracke
             direction: *direction,
             chain,
         },
+        (FlowEventKind::Handshake(handshake), _) => SeenKind::Handshake(handshake),
         (
             FlowEventKind::TlsAlert {
                 direction,

@@ -4,6 +4,8 @@
 //! checked against a pin.
 
 mod canary;
+pub mod draft;
+pub mod edit;
 mod endpoint_match;
 mod host;
 mod lookup;
@@ -106,6 +108,24 @@ pub struct TlsPins {
     pub spki_sha256: Vec<[u8; 32]>,
     /// RFC 4514 names; every RDN of an entry must be in the issuer. Empty: not pinned.
     pub issuers: Vec<String>,
+}
+
+/// The relative names of an RFC 4514 name: what lies between commas that are not escaped.
+pub fn rdns(name: &str) -> Vec<&str> {
+    let mut rdns = Vec::new();
+    let (mut from, mut escaped) = (0, false);
+    for (at, byte) in name.bytes().enumerate() {
+        match byte {
+            b'\\' => escaped = !escaped,
+            b',' if !escaped => {
+                rdns.extend(name.get(from..at));
+                from = at.saturating_add(1);
+            }
+            _ => escaped = false,
+        }
+    }
+    rdns.extend(name.get(from..));
+    rdns
 }
 
 /// `mcp` of an endpoint.

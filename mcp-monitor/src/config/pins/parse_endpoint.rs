@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::{
     AuthPins, Endpoint, HostPattern, Learned, McpPins, ServerPin, TlsPins, VersionPin,
     parse::{date, missing, prefixes, rules, texts, url, word},
+    rdns,
 };
 use crate::{
     config::{
@@ -124,7 +125,7 @@ fn tls(r: &Reader<'_>, node: &Node) -> Result<TlsPins, ConfigError> {
             _ => {
                 for item in r.list(value, "issuers")? {
                     let text = r.text(item, "issuers")?;
-                    if !text.split(',').all(|rdn| rdn.contains('=')) {
+                    if !rdns(text).into_iter().all(|rdn| rdn.contains('=')) {
                         let expected = "an RFC 4514 name such as CN=Example CA,O=Example";
                         return Err(r.at(item, format!("bad name {text:?} in issuers"), expected));
                     }

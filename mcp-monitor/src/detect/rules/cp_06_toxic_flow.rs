@@ -129,7 +129,9 @@ impl ToxicFlow {
             .outward
             .get_mut(&context.session.server)
             .is_some_and(|names| names.contains(tool));
-        if !(annotated || self.judged.name(tool).writes_outside) || world.pins.accepts(META.id, context.target.endpoint, tool) {
+        if !(annotated || self.judged.name(tool).writes_outside)
+            || world.pins.accepts(META.id, context.target.endpoint, tool)
+        {
             return;
         }
         let Some(read) = self.sessions.get_mut(&id(context.session)) else {

@@ -43,7 +43,7 @@ const FALLS_BACK_WITHIN: Duration = Duration::from_secs(10);
 /// The best revision per client and server, and signs that a client fell back.
 #[derive(Default)]
 pub(super) struct ProtocolVersionLowered {
-    best: Bounded<(ClientKey, ServerKey), Revision>,
+    best: Remembered<(ClientKey, ServerKey), Revision>,
     /// Modern probes that were refused.
     refused: Bounded<(IpAddr, ServerKey), Timestamp>,
     /// Connections that carried a modern request.
@@ -53,6 +53,10 @@ pub(super) struct ProtocolVersionLowered {
 impl Rule for ProtocolVersionLowered {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.best)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -101,7 +105,7 @@ impl Rule for ProtocolVersionLowered {
         // A client that got what it asked for, and was not made to ask for less, is an older one that
         // calls itself the same.
         let got_its_wish = answers(context, "initialize") && asked == Some(&revision) && !fell_back;
-        let known = self.best.get_mut(&key).cloned();
+        let known = self.best.get(&key).cloned();
         if known.as_ref().is_none_or(|best| revision > *best) {
             self.best.insert(key, revision.clone());
         }

@@ -45,13 +45,17 @@ const MAX_REVISIONS: usize = 16;
 /// were refused.
 #[derive(Default)]
 pub(super) struct TransportLowered {
-    streamable: Bounded<(ClientKey, ServerKey), BTreeSet<Option<Revision>>>,
+    streamable: Remembered<(ClientKey, ServerKey), BTreeSet<Option<Revision>>>,
     refused: Bounded<(IpAddr, ServerKey), Timestamp>,
 }
 
 impl Rule for TransportLowered {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.streamable)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -84,7 +88,7 @@ impl Rule for TransportLowered {
         let key = (context.session.client.clone(), context.session.server.clone());
         match context.session.transport {
             Some(TransportKind::StreamableHttp) => {
-                let mut revisions = self.streamable.remove(&key).unwrap_or_default();
+                let mut revisions = self.streamable.get(&key).cloned().unwrap_or_default();
                 if revisions.len() < MAX_REVISIONS {
                     revisions.insert(context.session.requested.clone());
                 }
@@ -103,7 +107,7 @@ impl Rule for TransportLowered {
         // One that asks for another revision and was not refused is another library under the same name.
         let before = self
             .streamable
-            .get_mut(&key)
+            .get(&key)
             .is_some_and(|revisions| fell_back || revisions.contains(&context.session.requested));
         if pinned == Some(TransportKind::HttpSse) || (pinned.is_none() && !before) {
             return;

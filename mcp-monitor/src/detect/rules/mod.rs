@@ -4,6 +4,7 @@ mod addresses;
 mod calls;
 mod common;
 mod domain;
+mod habit;
 mod listing;
 mod mcp;
 mod oauth;
@@ -11,8 +12,8 @@ mod origin;
 mod pages;
 mod schema;
 mod secrets;
-mod words;
 mod statistics;
+mod words;
 
 mod cp_01_new_capability;
 mod cp_02_undeclared_request;
@@ -106,6 +107,14 @@ mod td_08_tool_shadowing;
 mod td_09_server_identity_changed;
 mod td_10_instructions_changed;
 mod td_11_unlisted_tool;
+mod tls_01_spki_mismatch;
+mod tls_02_issuer_changed;
+mod tls_03_bad_certificate_accepted;
+mod tls_04_no_transparency;
+mod tls_05_client_fingerprint_changed;
+mod tls_06_server_fingerprint_changed;
+mod tls_07_hidden_sni;
+mod tls_08_client_cert_lost;
 use super::rule::Rule;
 pub use pages::{page, pages};
 
@@ -118,9 +127,9 @@ mod prelude {
         rule::{Kind, Meta, Page, Rule, Sight, Taxonomy},
         text::shown,
     };
-    pub(super) use super::common::{agent, endpoint_of_host, label};
-    pub(super) use crate::baseline::{Bounded, Once};
-    #[cfg(test)]
+    pub(super) use super::common::{agent, endpoint_of_host, label, tls_name};
+    pub(super) use super::habit::Habit;
+    pub(super) use crate::baseline::{Bounded, Memory, Once, Remembered};
     pub(super) use crate::types::Direction;
 }
 
@@ -139,6 +148,14 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::<dns_04_rebinding::Rebinding>::default(),
         Box::<dns_06_resolver_bypass::ResolverBypass>::default(),
         Box::<dns_07_racing_answers::RacingAnswers>::default(),
+        Box::<tls_01_spki_mismatch::SpkiMismatch>::default(),
+        Box::<tls_02_issuer_changed::IssuerChanged>::default(),
+        Box::<tls_03_bad_certificate_accepted::BadCertificateAccepted>::default(),
+        Box::<tls_04_no_transparency::NoTransparency>::default(),
+        Box::<tls_05_client_fingerprint_changed::ClientFingerprintChanged>::default(),
+        Box::<tls_06_server_fingerprint_changed::ServerFingerprintChanged>::default(),
+        Box::<tls_07_hidden_sni::HiddenSni>::default(),
+        Box::<tls_08_client_cert_lost::ClientCertLost>::default(),
         Box::<red_01_cross_origin_redirect::CrossOriginRedirect>::default(),
         Box::<red_02_redirect_replays_secret::RedirectReplaysSecret>::default(),
         Box::<red_03_foreign_sse_endpoint::ForeignSseEndpoint>::default(),

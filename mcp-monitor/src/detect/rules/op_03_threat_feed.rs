@@ -1,14 +1,10 @@
 //! OP-03 threat-feed: address, name, JA4 or certificate in a loaded feed (file, STIX or plain list).
 
 use super::prelude::*;
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     config::data::Indicator,
-    proto::{
-        dns::RecordData,
-        tls::ja4::{Carrier, ja4},
-    },
+    proto::{dns::RecordData, tls::ja4::ja4},
     types::Direction as Way,
 };
 
@@ -91,13 +87,12 @@ impl Rule for ThreatFeed {
                     say("the name", name, feeds.name(name, at));
                 }
                 if feeds.lists_ja4() {
-                    let print = ja4(hello, Carrier::Tcp);
+                    let print = ja4(hello);
                     say("the TLS client", &print, feeds.ja4(&print, at));
                 }
             }
             SeenKind::Certificates { chain, .. } if feeds.lists_certificates() => {
-                for der in chain.iter() {
-                    let digest: [u8; 32] = Sha256::digest(der).into();
+                for digest in chain.certificates.iter().map(|c| c.sha256) {
                     if let Some(indicator) = feeds.certificate(&digest, at) {
                         let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
                         say("the certificate", &hex, Some(indicator));
@@ -155,8 +150,9 @@ mod tests {
     fn bench(more: &str) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("c2.json"), FEED).unwrap();
-        let hello = ja4(&ClientHello::default(), Carrier::Tcp);
-        let der: String = Sha256::digest(b"der")
+        let hello = ja4(&ClientHello::default());
+        let der: String = certificate("c2.example", "CN=Some CA")
+            .sha256
             .iter()
             .map(|b| format!("{b:02x}"))
             .collect();
@@ -199,7 +195,7 @@ mod tests {
             ..ClientHello::default()
         };
         assert_eq!(b.see(SeenKind::ClientHello(&hello)).len(), 2, "name and JA4");
-        let chain = [bytes::Bytes::from_static(b"der")];
+        let chain = chain(vec![certificate("c2.example", "CN=Some CA")]);
         let certificates = SeenKind::Certificates {
             direction: Way::ToClient,
             chain: &chain,

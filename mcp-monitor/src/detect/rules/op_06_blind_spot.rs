@@ -52,7 +52,7 @@ impl Rule for BlindSpot {
         match &seen.kind {
             SeenKind::Opaque => self.note(id, |h| h.opaque = true),
             // The outer name of real ECH is not the pinned one; with GREASE the pinned name stands there.
-            SeenKind::ClientHello(hello) if hello.ech => {
+            SeenKind::ClientHello(hello) if hello.ech.is_some() => {
                 let named = hello
                     .server_name
                     .as_deref()
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(b.close()[0].observed.as_deref(), Some("QUIC"));
         let mut b = bench();
         let hello = ClientHello {
-            ech: true,
+            ech: Some(crate::proto::tls::Ech::Unknown),
             server_name: Some("front.example".into()),
             ..ClientHello::default()
         };
@@ -160,7 +160,7 @@ mod tests {
         assert!(b.close().is_empty());
         let mut b = bench();
         let grease = ClientHello {
-            ech: true,
+            ech: Some(crate::proto::tls::Ech::Unknown),
             server_name: Some("mcp.example".into()),
             ..ClientHello::default()
         };

@@ -86,6 +86,7 @@ mod tests {
             pid: 7,
             comm: "node".into(),
             exe: None,
+            exe_build: None,
             container_id: None,
             cgroup: Some("/kubepods.slice/pod1".into()),
         };

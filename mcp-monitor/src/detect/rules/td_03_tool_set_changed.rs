@@ -41,7 +41,7 @@ const SETTLING: Duration = Duration::from_secs(10);
 const MAX_LATE: usize = 4096;
 
 /// The names of one audience.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Set {
     names: BTreeSet<Arc<str>>,
     /// Added under an announcement: a session's first list may be without them.
@@ -59,7 +59,7 @@ type Listener = (ServerKey, ClientKey, Option<Arc<str>>);
 /// told of a change since their last list.
 #[derive(Default)]
 pub(super) struct ToolSetChanged {
-    sets: Bounded<Audience, Set>,
+    sets: Remembered<Audience, Set>,
     listed: Bounded<Listener, Audience>,
     announced: Once<Listener>,
 }
@@ -67,6 +67,10 @@ pub(super) struct ToolSetChanged {
 impl Rule for ToolSetChanged {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.sets)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -78,14 +82,12 @@ impl Rule for ToolSetChanged {
         let beginning = seen.at.time.since(session.start) <= SETTLING;
         if message.is("notifications/tools/list_changed") {
             self.announced.first(listener());
-            if let Some(set) = self
-                .listed
-                .get_mut(&listener())
-                .filter(|_| beginning)
-                .and_then(|audience| self.sets.get_mut(audience))
+            if let Some(audience) = self.listed.get_mut(&listener()).filter(|_| beginning)
+                && let Some(mut set) = self.sets.get(audience).cloned()
             {
                 // Where growth was learned before, there is none that is still to come.
                 set.open |= set.late.is_empty();
+                self.sets.insert(audience.clone(), set);
             }
             return;
         }
@@ -101,7 +103,7 @@ impl Rule for ToolSetChanged {
             list.capabilities.clone(),
             list.principal,
         );
-        let before = self.sets.remove(&audience);
+        let before = self.sets.get(&audience).cloned();
         let mut late = before.as_ref().map(|b| b.late.clone()).unwrap_or_default();
         let new: Vec<Arc<str>> = before
             .iter()
