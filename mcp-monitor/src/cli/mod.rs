@@ -78,8 +78,8 @@ pub fn main() -> ExitCode {
 
 /// `mcp-monitor check`: exit code 1 if live capture would not work.
 fn report(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    policy::load(&args.policy)?;
-    let report = check::check();
+    let policy = policy::load(&args.policy)?;
+    let report = check::check(&policy.origins);
     let text = match args.format {
         Format::Text => report.to_string(),
         Format::Json => serde_json::to_string(&report).map_err(Failure::work)?,

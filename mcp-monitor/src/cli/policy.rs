@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::{Failure, args::PolicyArgs};
-use crate::config::{pins::Pins, program::Program};
+use crate::config::{origin::OriginTables, pins::Pins, program::Program};
 
 /// Pins and configuration of one run.
 pub(super) struct Policy {
     pub(super) pins: Arc<Pins>,
     pub(super) program: Program,
+    pub(super) origins: Arc<OriginTables>,
 }
 
 /// Loads both; a missing flag means the default (the configuration may name a pins file).
@@ -21,8 +22,10 @@ pub(super) fn load(args: &PolicyArgs) -> Result<Policy, Failure> {
         .unwrap_or_default();
     let path = args.pins.as_deref().or(program.pins.as_deref());
     let pins = path.map(Pins::load).transpose()?.unwrap_or_default();
+    let origins = OriginTables::load(&program.origins)?;
     Ok(Policy {
         pins: Arc::new(pins),
+        origins: Arc::new(origins),
         program,
     })
 }

@@ -41,6 +41,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let options = ReplayOptions {
         keys: Arc::new(load_keys(&args.keylog)?),
         fingerprint_key: policy.program.fingerprint_key.map(|key| key.0),
+        origins: policy.origins,
         pins: policy.pins,
         wanted: args.output.wanted(),
         threads,

@@ -15,6 +15,7 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let policy = policy::load(&args.policy)?;
     let options = RunOptions {
         fingerprint_key: policy.program.fingerprint_key.map(|key| key.0),
+        origins: policy.origins,
         pins: policy.pins,
         wanted: args.output.wanted(),
         source: LiveOptions {

@@ -2,6 +2,7 @@
 
 mod error;
 pub mod limits;
+pub mod origin;
 pub mod pins;
 pub mod program;
 pub mod quantity;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     baseline::{Fingerprint, ToolLists},
-    config::pins::Pins,
+    config::{origin::OriginTables, pins::Pins},
 };
 
 /// All rules and what they share.
@@ -22,6 +22,7 @@ pub struct Detector {
     by_kind: [Vec<usize>; Kind::COUNT],
     lists: ToolLists,
     fingerprints: Fingerprinter,
+    origins: Arc<OriginTables>,
 }
 
 impl std::fmt::Debug for Detector {
@@ -54,6 +55,7 @@ impl Detector {
             by_kind,
             lists: ToolLists::default(),
             fingerprints: Fingerprinter::new(&[0; 32]),
+            origins: Arc::default(),
         }
     }
 
@@ -65,6 +67,11 @@ impl Detector {
     /// The key of fingerprints in alerts. Until then it is all zeros, so that replays agree.
     pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
         self.fingerprints = Fingerprinter::new(key);
+    }
+
+    /// Where addresses are announced from. Until then nothing is known of that.
+    pub fn set_origins(&mut self, origins: Arc<OriginTables>) {
+        self.origins = origins;
     }
 
     /// Shows one event to the rules; what they find is appended in the order of the catalogue.
@@ -81,6 +88,7 @@ impl Detector {
             tools: tools.as_ref(),
             definition,
             fingerprints: &self.fingerprints,
+            origins: &self.origins,
         };
         let Some(list) = self.by_kind.get(Kind::of(&seen.kind) as usize) else {
             return;

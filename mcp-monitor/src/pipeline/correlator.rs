@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     alert::{Alerter, AlerterOptions, Mode},
-    config::pins::Pins,
+    config::{origin::OriginTables, pins::Pins},
     detect::{Detector, Drift, DriftKind, Finding, Seen, SeenKind},
     flow::FlowRef,
     mcp::{
@@ -98,6 +98,11 @@ impl Correlator {
     /// The key of fingerprints from here on.
     pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
         self.detector.set_fingerprint_key(key);
+    }
+
+    /// Where addresses are announced from.
+    pub fn set_origins(&mut self, origins: Arc<OriginTables>) {
+        self.detector.set_origins(origins);
     }
 
     /// Changes the pins from here on.

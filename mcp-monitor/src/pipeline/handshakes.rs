@@ -11,10 +11,14 @@ use crate::{
 };
 
 fn folder() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/captures/tls")
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/captures")
 }
 
 fn events(file: &str) -> (Vec<String>, Shard) {
+    read(&format!("tls/{file}"))
+}
+
+fn read(file: &str) -> (Vec<String>, Shard) {
     let mut input = CaptureReader::open(&folder().join(file), 0).unwrap();
     let mut decoder = Decoder::new(DecodeLimits::default());
     let mut shard = Shard::new(0, ShardLimits::default());
@@ -65,6 +69,43 @@ fn handshakes(file: &str) -> Vec<String> {
     said.into_iter()
         .filter(|s| !s.starts_with("client") && !s.starts_with("server"))
         .collect()
+}
+
+/// JA4 by the published method from the fields that tshark 4.0 gives of the same files.
+#[test]
+fn fingerprints_agree_with_tshark() {
+    for (file, wanted) in [
+        ("tls/quic.pcap", &["q13d0307h3_55b375c5d22e_1cecd519fee8"; 4][..]),
+        ("tls/tls12-good.pcap", &["t12d280700_d943125447b4_e7e480e5a997"]),
+        (
+            "tls/tls13-retry-and-psk.pcap",
+            &[
+                "t13d041000_16476d049b0b_78f1d400d464",
+                "t13d041000_16476d049b0b_78f1d400d464",
+                "t13d041100_16476d049b0b_6775ac8fe30b",
+            ],
+        ),
+        (
+            "benign/lo-tls13-py.pcap",
+            &["t13d1812h1_85036bcba153_d41ae481755e"; 35],
+        ),
+        (
+            "benign/veth-tls12-ts.pcap",
+            &["t13i5910h1_a33745022dd6_1f22a2ca17c4"; 10],
+        ),
+        (
+            "benign/veth-h2-tls13.pcap",
+            &["t13i1811h1_85036bcba153_d41ae481755e"],
+        ),
+    ] {
+        let (said, _) = read(file);
+        let found: Vec<&str> = said
+            .iter()
+            .filter(|s| s.starts_with("client"))
+            .filter_map(|s| s.rsplit(' ').next())
+            .collect();
+        assert_eq!(found, wanted, "{file}");
+    }
 }
 
 #[test]

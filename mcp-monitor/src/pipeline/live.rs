@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     alert::AlerterOptions,
-    config::pins::Pins,
+    config::{origin::OriginTables, pins::Pins},
     decode::{Decoded, Decoder},
     mcp::tracker::TrackerLimits,
     source::{
@@ -41,6 +41,8 @@ pub struct RunOptions {
     pub alerts: AlerterOptions,
     /// Key of fingerprints; a fixed one by default.
     pub fingerprint_key: Option<[u8; 32]>,
+    /// Where addresses are announced from.
+    pub origins: Arc<OriginTables>,
 }
 
 /// Why a live run ended early.
@@ -90,6 +92,7 @@ pub async fn run<E>(
         packets: 0,
         bytes: 0,
     };
+    engine.correlator.set_origins(options.origins);
     if let Some(key) = &options.fingerprint_key {
         engine.correlator.set_fingerprint_key(key);
     }

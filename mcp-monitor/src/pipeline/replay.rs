@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     alert::AlerterOptions,
-    config::pins::Pins,
+    config::{origin::OriginTables, pins::Pins},
     decode::{Decoded, Decoder},
     mcp::tracker::TrackerLimits,
     proto::tls::decrypt::KeyLog,
@@ -45,6 +45,8 @@ pub struct ReplayOptions {
     pub keys: Arc<KeyLog>,
     /// Key of fingerprints; a fixed one by default, so that replays agree.
     pub fingerprint_key: Option<[u8; 32]>,
+    /// Where addresses are announced from.
+    pub origins: Arc<OriginTables>,
 }
 
 /// What a replay found.
@@ -79,6 +81,7 @@ pub fn replay<E>(
         options.wanted,
         true,
     );
+    correlator.set_origins(options.origins);
     if let Some(key) = &options.fingerprint_key {
         correlator.set_fingerprint_key(key);
     }

@@ -296,3 +296,7 @@ impl Chain {
 pub(super) fn status_has_scts(body: &[u8]) -> bool {
     memchr::memmem::find(body, OCSP_SCTS).is_some()
 }
+
+#[cfg(test)]
+#[path = "certificate_tests.rs"]
+mod tests;
