@@ -39,6 +39,7 @@ fuzz_target!(|data: &[u8]| {
         tracker: TrackerLimits::default(),
         alerts: AlerterOptions::default(),
         fingerprint_key: None,
+        keys: Default::default(),
         origins: Default::default(),
     };
     let _ = replay(

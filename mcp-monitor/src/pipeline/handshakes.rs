@@ -1,12 +1,21 @@
 //! Handshakes made with real software (`tests/captures/tls`, its index says how), read by the per-flow
 //! half. Hellos agree with what tshark reads of the same files.
 
-use super::shard::{Shard, ShardLimits};
+use std::{convert::Infallible, sync::Arc};
+
+use super::{
+    correlator::Wanted,
+    record::Record,
+    replay::{ReplayOptions, replay},
+    shard::{Shard, ShardLimits},
+};
 use crate::{
+    alert::AlerterOptions,
+    config::pins::Pins,
     decode::{DecodeLimits, Decoder},
-    mcp::FlowEventKind,
+    mcp::{FlowEventKind, tracker::TrackerLimits},
     proto::tls::ja4::ja4,
-    source::CaptureReader,
+    source::{CaptureReader, Merged},
     types::At,
 };
 
@@ -42,7 +51,7 @@ fn read(file: &str) -> (Vec<String>, Shard) {
                 Some(format!("server {:04x}{retry}{psk}", hello.version))
             }
             FlowEventKind::Handshake(h) => {
-                let name = |chain: &Option<std::sync::Arc<crate::proto::tls::Chain>>| {
+                let name = |chain: &Option<Arc<crate::proto::tls::Chain>>| {
                     chain
                         .as_ref()
                         .and_then(|c| c.leaf())
@@ -129,6 +138,72 @@ fn certificates_and_whether_the_client_went_on() {
             "Established CN=mcp.example - asked",
         ]
     );
+}
+
+/// Rules that fire on a capture, and what they saw.
+fn alerts(file: &str, tls: &str) -> Vec<(&'static str, String)> {
+    let pins =
+        format!("version: 1\nendpoints: [{{name: a, url: 'https://mcp.example:8443/mcp', tls: {tls}}}]\n");
+    let options = ReplayOptions {
+        pins: Arc::new(Pins::parse(&pins, "pins.yaml").unwrap()),
+        wanted: Wanted {
+            alerts: true,
+            ..Wanted::default()
+        },
+        threads: 1,
+        decode: DecodeLimits::default(),
+        shard: ShardLimits::default(),
+        tracker: TrackerLimits::default(),
+        alerts: AlerterOptions::default(),
+        keys: Arc::default(),
+        fingerprint_key: None,
+        origins: Arc::default(),
+    };
+    let mut found = Vec::new();
+    let reader = CaptureReader::open(&folder().join("tls").join(file), 0).unwrap();
+    let outcome = replay(
+        Merged::new(vec![reader]),
+        options,
+        |records| {
+            found.extend(records.into_iter().filter_map(|record| match record {
+                Record::Alert(alert) if alert.rule.starts_with("TLS-") => {
+                    Some((alert.rule, alert.observed.clone().unwrap_or_default()))
+                }
+                _ => None,
+            }));
+            Ok::<(), Infallible>(())
+        },
+        |_| {},
+    );
+    assert!(outcome.unwrap().error.is_none());
+    found
+}
+
+#[test]
+fn rules_judge_real_handshakes() {
+    let fires = |file: &str, tls: &str| -> Vec<&str> {
+        alerts(file, tls).into_iter().map(|(rule, _)| rule).collect()
+    };
+    let pinned =
+        "{spki_sha256: ['R2lJN8asVlxaEqrz5POqPDHSrIB16sHVHcO0oy/LQZg='], issuers: ['CN=Example CA']}";
+    assert!(fires("tls12-good.pcap", pinned).is_empty());
+    assert!(fires("tls12-resumption.pcap", pinned).is_empty());
+    assert!(
+        fires("tls12-expired-refused.pcap", "{}").is_empty(),
+        "the client aborted"
+    );
+    assert!(fires("quic.pcap", pinned).is_empty());
+    assert!(fires("tls13-retry-and-psk.pcap", pinned).is_empty());
+    assert_eq!(
+        fires("tls12-selfsigned.pcap", pinned),
+        ["TLS-01", "TLS-02", "TLS-03"]
+    );
+    assert_eq!(fires("tls12-expired.pcap", pinned), ["TLS-01", "TLS-03"]);
+    assert_eq!(
+        alerts("tls12-wrong.pcap", "{}"),
+        [("TLS-03", "for CN=other.example, not mcp.example".to_owned())]
+    );
+    assert_eq!(fires("tls12-client-certificate.pcap", "{}"), ["TLS-08"]);
 }
 
 #[test]

@@ -46,6 +46,7 @@ impl Limits {
         limits.application.http1.max_headers = size(self.http_headers);
         limits.application.http1.max_pipeline = size(self.http_pipeline);
         limits.application.tls.max_handshake = size(self.tls_handshake_bytes);
+        limits.application.quic.max_handshake = size(self.tls_handshake_bytes);
         limits.application.conversation.message = size(self.message_bytes);
         limits.application.conversation.document = size(self.document_bytes);
         limits.application.conversation.exchanges = size(self.exchanges);

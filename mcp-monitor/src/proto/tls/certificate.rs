@@ -298,5 +298,4 @@ pub(super) fn status_has_scts(body: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "certificate_tests.rs"]
 mod tests;

@@ -119,8 +119,8 @@ fn what_is_no_certificate_is_counted() {
     assert!(Chain::default().is_empty());
 }
 
-/// One certificate of each capture, as it was on the wire.
-const SEED: &[u8] = include_bytes!("../../../../fuzz/seeds/x509/good.der");
+/// The certificate of the first capture.
+const SEED: &[u8] = include_bytes!("../../../../../fuzz/seeds/x509/good.der");
 
 proptest! {
     #[test]
