@@ -30,6 +30,8 @@ pub enum Kind {
     Request,
     /// [`SeenKind::Response`].
     Response,
+    /// [`SeenKind::Alternative`].
+    Alternative,
     /// [`SeenKind::Document`].
     Document,
     /// [`SeenKind::SseEndpoint`].
@@ -44,7 +46,7 @@ pub enum Kind {
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     /// Of an event.
     pub fn of(kind: &SeenKind<'_>) -> Self {
@@ -61,6 +63,7 @@ impl Kind {
             SeenKind::Opaque => Self::Opaque,
             SeenKind::Request { .. } => Self::Request,
             SeenKind::Response { .. } => Self::Response,
+            SeenKind::Alternative { .. } => Self::Alternative,
             SeenKind::Document { .. } => Self::Document,
             SeenKind::SseEndpoint { .. } => Self::SseEndpoint,
             SeenKind::Message { .. } => Self::Message,

@@ -96,6 +96,13 @@ pub enum SeenKind<'a> {
         /// As for the request.
         mcp: bool,
     },
+    /// The server names another place for an origin (RFC 7838 section 4).
+    Alternative {
+        /// The origin; empty where it is that of the connection's requests.
+        origin: &'a [u8],
+        /// In the form of `Alt-Svc`.
+        value: &'a [u8],
+    },
     /// A small body that is not MCP.
     Document {
         /// The body.

@@ -179,6 +179,11 @@ impl Conversation {
                 self.end(exchange, direction, complete, at, counters, out);
             }
             HttpEvent::Anomaly { anomaly, at } => out.push((at, FlowEventKind::Anomaly(anomaly))),
+            HttpEvent::Alternative {
+                origin, value, at, ..
+            } => {
+                out.push((at, FlowEventKind::Alternative { origin, value }));
+            }
             HttpEvent::Upgraded { .. } | HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } => {}
         }
     }

@@ -102,6 +102,13 @@ pub enum FlowEventKind {
         /// The head.
         head: Arc<ResponseHead>,
     },
+    /// The server names another place for an origin (RFC 7838 section 4).
+    Alternative {
+        /// The origin; empty where it is that of the connection's requests.
+        origin: Bytes,
+        /// In the form of `Alt-Svc`.
+        value: Bytes,
+    },
     /// An HTTP exchange is over: both messages ended, or the flow did.
     ExchangeEnd {
         /// Which exchange.

@@ -294,7 +294,10 @@ fn renumber(mut event: HttpEvent, asked_by: ExchangeId) -> HttpEvent {
                 ExchangeId(exchange.0 | 1 << 32)
             };
         }
-        HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } | HttpEvent::Anomaly { .. } => {}
+        HttpEvent::Alternative { .. }
+        | HttpEvent::Tunnel { .. }
+        | HttpEvent::TunnelGap { .. }
+        | HttpEvent::Anomaly { .. } => {}
     }
     event
 }

@@ -33,6 +33,7 @@ pub(super) fn view<'a>(event: &'a FlowEvent, step: &'a Step, tracker: &'a Tracke
             chain,
         },
         (FlowEventKind::Handshake(handshake), _) => SeenKind::Handshake(handshake),
+        (FlowEventKind::Alternative { origin, value }, _) => SeenKind::Alternative { origin, value },
         (
             FlowEventKind::TlsAlert {
                 direction,

@@ -3,10 +3,7 @@
 use super::prelude::*;
 use crate::{
     config::pins::Endpoint,
-    proto::{
-        dns::{Message, RecordData},
-        http::ResponseHead,
-    },
+    proto::dns::{Message, RecordData},
 };
 
 const META: Meta = Meta {
@@ -23,11 +20,11 @@ const META: Meta = Meta {
         owasp_mcp: &[],
         atlas: &[],
     },
-    listens: &[Kind::Response, Kind::Dns],
+    listens: &[Kind::Response, Kind::Alternative, Kind::Dns],
     page: Page {
         means: "A pinned server, or its DNS, sends clients to another place for the same origin: another host or port that speaks for it from now on.",
         attacker: "Got one response or one DNS answer under their control and turns it into a lasting one: browsers and some HTTP libraries remember an alternative service for as long as `ma` says.",
-        wire: "`Alt-Svc` in a response of a pinned server, or a record of type HTTPS or SVCB for a pinned name, with a host that is not pinned or a port that is not the pinned one.",
+        wire: "`Alt-Svc` in a response of a pinned server, an ALTSVC frame of HTTP/2, or a record of type HTTPS or SVCB for a pinned name, with a host that is not pinned or a port that is not the pinned one.",
         act: "Ask the owner whether the place is theirs. Clear what clients remember (restart, or `Alt-Svc: clear`).",
         quiet: "`h3` on the same host and port is silent, and so are hosts under `cnames` and origins under `redirects`. Service targets are judged only where `cnames` are pinned.",
     },
@@ -53,8 +50,28 @@ impl Rule for AlternativeService {
                 let Some(endpoint) = world.pins.endpoint(target.endpoint) else {
                     return;
                 };
-                let stray = of_header(head, endpoint, &target.origin.host, target.origin.port);
+                let Some(value) = head.headers.get_str("alt-svc") else {
+                    return;
+                };
+                let stray = of_header(value, endpoint, &target.origin.host, target.origin.port);
                 (target.endpoint, stray, "Alt-Svc")
+            }
+            SeenKind::Alternative { origin, value } => {
+                let (Ok(origin), Ok(value)) = (std::str::from_utf8(origin), std::str::from_utf8(value))
+                else {
+                    return;
+                };
+                let stated = url::Url::parse(origin).ok();
+                let index = match stated.as_ref().and_then(|url| url.host_str()) {
+                    Some(host) => endpoint_of_host(world, host),
+                    None => seen.connection.and_then(|c| c.endpoint),
+                };
+                let Some(endpoint) = world.pins.endpoint(index) else {
+                    return;
+                };
+                let own = endpoint.url.host.to_string();
+                let stray = of_header(value, endpoint, &own, endpoint.url.port);
+                (index, stray, "an ALTSVC frame")
             }
             SeenKind::Dns { message, .. } if message.response => {
                 let Some(question) = message.questions.first() else {
@@ -92,10 +109,7 @@ impl Rule for AlternativeService {
 }
 
 /// Hosts and ports of `Alt-Svc` (RFC 7838 section 3) that are off the pin.
-fn of_header(head: &ResponseHead, endpoint: &Endpoint, own: &str, own_port: u16) -> Vec<String> {
-    let Some(value) = head.headers.get_str("alt-svc") else {
-        return Vec::new();
-    };
+fn of_header(value: &str, endpoint: &Endpoint, own: &str, own_port: u16) -> Vec<String> {
     let mut stray = Vec::new();
     for alternative in value.split(',').take(MAX_ALTERNATIVES) {
         // protocol="host:port"; parameters
@@ -190,6 +204,18 @@ mod tests {
             Some("evil.example:443")
         );
         assert_eq!(record("", Some(8443)).len(), 1);
+    }
+
+    #[test]
+    fn frames_are_judged_as_headers_are() {
+        let frame = |origin: &[u8], value: &[u8]| {
+            let mut bench = Bench::new(AlternativeService::default(), PINS);
+            bench.see(SeenKind::Alternative { origin, value }).len()
+        };
+        assert_eq!(frame(b"https://mcp.example", b"h2=\"evil.example:443\""), 1);
+        assert_eq!(frame(b"", b"h2=\"evil.example:443\""), 1);
+        assert_eq!(frame(b"https://other.example", b"h2=\"evil.example:443\""), 0);
+        assert_eq!(frame(b"", b"h3=\":443\""), 0);
     }
 
     #[test]

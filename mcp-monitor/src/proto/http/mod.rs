@@ -166,6 +166,17 @@ pub enum HttpEvent {
         /// When it was given up.
         at: At,
     },
+    /// The server names another place for an origin: an ALTSVC frame of HTTP/2 (RFC 7838 section 4).
+    Alternative {
+        /// The exchange on whose stream it came; its origin is meant.
+        exchange: Option<ExchangeId>,
+        /// Where it came on no stream: the origin.
+        origin: Bytes,
+        /// In the form of `Alt-Svc`.
+        value: Bytes,
+        /// When.
+        at: At,
+    },
     /// A message ended.
     End {
         /// Which exchange.

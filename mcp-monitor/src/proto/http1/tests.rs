@@ -99,6 +99,7 @@ fn line(event: &HttpEvent) -> String {
         HttpEvent::Upgraded {
             exchange, protocol, ..
         } => format!("{} upgraded {protocol}", exchange.0),
+        HttpEvent::Alternative { .. } => "alternative service".to_owned(),
         HttpEvent::TunnelGap { direction, bytes, .. } => format!("{} tunnel gap {bytes}", way(*direction)),
         HttpEvent::Anomaly { anomaly, .. } => format!("! {} {}", anomaly.kind.slug(), anomaly.detail),
         HttpEvent::Body { .. } | HttpEvent::Tunnel { .. } => unreachable!("joined by the caller"),

@@ -7,8 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::{
     Limits, PREFACE,
     frame::{
-        CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADER, HEADERS, PADDED, PRIORITY, PUSH_PROMISE,
-        RST_STREAM, plausible,
+        ALTSVC, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADER, HEADERS, PADDED, PRIORITY,
+        PUSH_PROMISE, RST_STREAM, plausible,
     },
     hpack::{Block, Decoder},
 };
@@ -32,6 +32,9 @@ pub struct Connection {
     passed_over: u32,
 }
 
+/// Bytes of an ALTSVC frame that is read; a longer one is passed over like any frame without meaning here.
+const MAX_ALTERNATIVE: usize = 4096;
+
 /// One direction.
 #[derive(Debug)]
 struct Side {
@@ -41,6 +44,8 @@ struct Side {
     header: BytesMut,
     hpack: Decoder,
     block: Option<Fragments>,
+    /// Payload of an ALTSVC frame under way.
+    alternative: BytesMut,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +56,8 @@ enum State {
     Data { frame: Frame, part: Part },
     /// In a payload that belongs to a header block.
     Block { left: usize },
+    /// In the payload of ALTSVC.
+    Alternative { stream: u32, left: usize },
     /// In a payload that is passed over.
     Skip { left: usize },
     /// Frame boundaries were lost.
@@ -111,6 +118,7 @@ impl Side {
             header: BytesMut::new(),
             hpack: Decoder::new(limits.max_table),
             block: None,
+            alternative: BytesMut::new(),
         }
     }
 }
@@ -185,6 +193,18 @@ impl Connection {
                     if left == 0 {
                         side.state = State::Header;
                         self.fragment(direction, at, out);
+                    }
+                }
+                State::Alternative { stream, left } => {
+                    let piece = data.split_to(left.min(data.len()));
+                    let left = left.saturating_sub(piece.len());
+                    let side = self.side(direction);
+                    side.alternative.extend_from_slice(&piece);
+                    side.state = State::Alternative { stream, left };
+                    if left == 0 {
+                        side.state = State::Header;
+                        let payload = std::mem::take(&mut side.alternative).freeze();
+                        out.extend(alternative(stream, &payload, at));
                     }
                 }
                 State::Skip { left } => {
@@ -323,6 +343,16 @@ impl Connection {
                     side.state = skip(frame.length);
                     self.end(Direction::ToServer, frame.stream, false, at, out);
                     return self.end(Direction::ToClient, frame.stream, false, at, out);
+                }
+                ALTSVC
+                    if direction == Direction::ToClient && (1..=MAX_ALTERNATIVE).contains(&frame.length) =>
+                {
+                    side.alternative.clear();
+                    side.state = State::Alternative {
+                        stream: frame.stream,
+                        left: frame.length,
+                    };
+                    return;
                 }
                 CONTINUATION => {
                     // Its HEADERS was not seen.
@@ -677,4 +707,17 @@ fn anomaly(out: &mut Vec<HttpEvent>, kind: AnomalyKind, detail: impl Into<String
         anomaly: Anomaly::new(kind, detail),
         at,
     });
+}
+
+/// An ALTSVC frame (RFC 7838 section 4): on stream 0 it names the origin that it is about.
+fn alternative(stream: u32, payload: &Bytes, at: At) -> Option<HttpEvent> {
+    let (length, rest) = payload.split_first_chunk::<2>()?;
+    let (origin, value) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    // On stream 0 without an origin, or on another with one, it means nothing.
+    ((stream == 0) != origin.is_empty()).then(|| HttpEvent::Alternative {
+        exchange: (stream != 0).then(|| id(stream)),
+        origin: payload.slice_ref(origin),
+        value: payload.slice_ref(value),
+        at,
+    })
 }

@@ -17,6 +17,46 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
+#[test]
+fn alternative_services_are_told_whole_or_in_pieces() {
+    let value = b"h2=\"alt.example:443\"";
+    let on_zero = [&[0, 9][..], b"https://a", value].concat();
+    let without = [&[0, 0][..], value].concat();
+    let bytes = [
+        frame(10, 0, 0, &on_zero),
+        frame(10, 0, 1, &without),
+        frame(10, 0, 0, &without),
+        frame(10, 0, 0, b"\x00\xff"),
+        frame(10, 0, 0, &[0; 5000]),
+    ]
+    .concat();
+    for size in [1, 7, bytes.len()] {
+        let mut connection = Connection::new(Limits::default());
+        let mut out = Vec::new();
+        for piece in bytes.chunks(size) {
+            let piece = Bytes::copy_from_slice(piece);
+            connection.data(Direction::ToClient, At::default(), piece, &mut out);
+        }
+        let said: Vec<(bool, &[u8], &[u8])> = out
+            .iter()
+            .map(|event| match event {
+                HttpEvent::Alternative {
+                    exchange,
+                    origin,
+                    value,
+                    ..
+                } => (exchange.is_some(), &origin[..], &value[..]),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let wanted = [
+            (false, &b"https://a"[..], &value[..]),
+            (true, &b""[..], &value[..]),
+        ];
+        assert_eq!(said, wanted);
+    }
+}
+
 fn start() -> Vec<u8> {
     [PREFACE, &frame(4, 0, 0, b""), &frame(8, 0, 0, b"\0\0\x10\0")].concat()
 }
