@@ -40,6 +40,7 @@ fuzz_target!(|data: &[u8]| {
         alerts: AlerterOptions::default(),
         fingerprint_key: None,
         learning: None,
+        origins: Default::default(),
     };
     let _ = replay(
         Merged::new(vec![reader]),

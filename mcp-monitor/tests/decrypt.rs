@@ -122,8 +122,10 @@ impl Bench {
             })
         };
         for line in say {
-            stdin.write_all(line.as_bytes()).expect("the client reads");
-            stdin.write_all(b"\n").expect("the client reads");
+            // In one piece: s_client takes what it reads at once for a command or for data.
+            stdin
+                .write_all(format!("{line}\n").as_bytes())
+                .expect("the client reads");
             let reversed: String = line.chars().rev().collect();
             if line.len() > 1 && !line.starts_with('!') {
                 let until = Instant::now() + Duration::from_secs(20);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 use serde::Serialize;
 
-use crate::config::pins::Pins;
+use crate::config::{origin::OriginTables, pins::Pins};
 
 /// Whether something is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -89,10 +89,11 @@ impl fmt::Display for Report {
 
 /// Looks at this machine. Loads nothing, changes nothing.
 #[must_use]
-pub fn check() -> Report {
+pub fn check(origins: &OriginTables) -> Report {
     let mut items = vec![kernel()];
     items.extend(live_items());
     items.extend(tls_libraries(Path::new("/proc")));
+    items.push(origin_tables(origins));
     Report {
         live: items.iter().all(|item| item.state != State::Missing),
         items,
@@ -124,6 +125,14 @@ pub fn rule_data(pins: &Pins) -> Vec<Item> {
         items.push(Item::new(format!("rule {rule}"), State::Info, what));
     }
     items
+}
+
+fn origin_tables(origins: &OriginTables) -> Item {
+    match origins.describe() {
+        Some(tables) => Item::new("origin tables", State::Works, tables),
+        None => Item::new("origin tables", State::Info, "no data loaded")
+            .costs("DST-08 says nothing: name tables under `origins` in the configuration"),
+    }
 }
 
 /// The oldest kernel whose verifier and helpers the programs are written for.
@@ -379,6 +388,13 @@ mod tests {
         let items = tls_libraries(proc.path());
         assert_eq!(items.len(), 1);
         assert_eq!(items[0].found, "/lib/libssl.so.3, 2 processes");
+    }
+
+    #[test]
+    fn says_whether_origin_tables_are_loaded() {
+        assert_eq!(origin_tables(&OriginTables::default()).found, "no data loaded");
+        let loaded = origin_tables(&crate::config::origin::testing::tables());
+        assert_eq!(loaded.state, State::Works);
     }
 
     #[test]

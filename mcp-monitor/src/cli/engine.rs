@@ -58,6 +58,7 @@ pub(super) fn run(
         keys: Arc::new(load_keys(job.keylog)?),
         fingerprint_key: program.fingerprint_key.map(|key| key.0),
         learning: job.learning,
+        origins: job.policy.origins.clone(),
         pins: job.policy.pins.clone(),
         wanted: job.wanted,
         threads,

@@ -101,7 +101,7 @@ pub fn main() -> ExitCode {
 /// `mcp-monitor check`: exit code 1 if live capture would not work.
 fn report(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let policy = policy::load(&args.policy)?;
-    let mut report = check::check();
+    let mut report = check::check(&policy.origins);
     report.items.extend(check::rule_data(&policy.pins));
     let text = match args.format {
         Format::Text => report.to_string(),

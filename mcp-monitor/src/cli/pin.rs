@@ -14,7 +14,7 @@ use crate::{
         Fact, Row, Standing,
         draft::{DraftOptions, draft},
     },
-    config::{pins::Pins, program::Program},
+    config::{origin::OriginTables, pins::Pins, program::Program},
 };
 
 pub(super) fn run(command: &PinCommand) -> Result<ExitCode, Failure> {
@@ -59,6 +59,7 @@ pub(super) fn facts(args: &FactArgs, pins: Pins) -> Result<Vec<Row>, Failure> {
         .unwrap_or_default();
     let policy = Policy {
         file: None,
+        origins: OriginTables::load(&program.origins)?.into(),
         pins: pins.into(),
         program,
     };

@@ -81,6 +81,7 @@ fn options(policy: &Policy) -> RunOptions {
         learning: None,
         keep: None,
         pins: policy.pins.clone(),
+        origins: policy.origins.clone(),
         wanted: Wanted::default(),
         source: LiveOptions {
             cgroup: program.source.cgroup.clone(),

@@ -3,6 +3,7 @@
 pub mod data;
 mod error;
 pub mod limits;
+pub mod origin;
 pub mod pins;
 pub mod program;
 pub mod quantity;

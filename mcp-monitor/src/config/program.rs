@@ -13,6 +13,7 @@ use std::{
 use super::{
     ConfigError,
     limits::{Unit, read_duration},
+    origin::OriginFiles,
     quantity::{parse_bytes, show_bytes, show_duration},
     yaml::{MAX_FILE_BYTES, Node, Reader, Value},
 };
@@ -39,6 +40,8 @@ pub struct Program {
     pub state: State,
     /// How it learns.
     pub baseline: Baseline,
+    /// Tables of networks and countries (DST-08).
+    pub origins: OriginFiles,
     /// Caps and waits.
     pub limits: Limits,
 }
@@ -181,6 +184,20 @@ const KEYS: &[Key] = &[
         default: || show_duration(Alerts::default().incident_gap),
         about: "Alerts on one endpoint that follow each other within this capture time are one incident.",
     },
+    Key {
+        section: "origins",
+        name: "asn",
+        form: "path",
+        default: || "none".into(),
+        about: "Table of autonomous systems in MaxMind's format, such as GeoLite2-ASN.mmdb. A relative path is relative to the configuration file.",
+    },
+    Key {
+        section: "origins",
+        name: "country",
+        form: "path",
+        default: || "none".into(),
+        about: "Table of countries in MaxMind's format, such as GeoLite2-Country.mmdb. A relative path is relative to the configuration file.",
+    },
 ];
 
 /// Every key outside `limits`.
@@ -192,7 +209,7 @@ fn keys() -> impl Iterator<Item = &'static Key> {
 fn keys_of(section: &str) -> Vec<&'static str> {
     let mut names: Vec<_> = keys().filter(|k| k.section == section).map(|k| k.name).collect();
     if section.is_empty() {
-        names.extend(["source", "alerts", "state", "baseline", "limits"]);
+        names.extend(["source", "alerts", "origins", "state", "baseline", "limits"]);
     }
     names
 }
@@ -229,6 +246,7 @@ impl Program {
                 "alerts" => program.alerts = alerts(&r, node)?,
                 "state" => program.state = State::read(&r, node, folder)?,
                 "baseline" => program.baseline = Baseline::read(&r, node)?,
+                "origins" => program.origins = origins(&r, node, folder)?,
                 "limits" => program.limits = Limits::read(&r, node)?,
                 _ => {}
             }
@@ -292,6 +310,18 @@ fn alerts(r: &Reader<'_>, node: &Node) -> Result<Alerts, ConfigError> {
     Ok(alerts)
 }
 
+fn origins(r: &Reader<'_>, node: &Node, folder: &Path) -> Result<OriginFiles, ConfigError> {
+    let mut files = OriginFiles::default();
+    for (key, node) in r.map(node, "origins", &keys_of("origins"))? {
+        let path = Some(folder.join(r.text(node, &key.name)?));
+        match key.name.as_str() {
+            "asn" => files.asn = path,
+            _ => files.country = path,
+        }
+    }
+    Ok(files)
+}
+
 /// Never says what the file holds.
 fn fingerprint_key(r: &Reader<'_>, node: &Node, folder: &Path) -> Result<FingerprintKey, ConfigError> {
     const FORM: &str = "a file of 32 bytes or 64 hex digits";
@@ -336,6 +366,11 @@ pub fn reference() -> String {
         ("alerts", "alerts", ""),
         ("state", "state", ""),
         ("baseline", "baseline", "Times are capture time.\n\n"),
+        (
+            "origins",
+            "origins",
+            "Offline tables of where addresses are announced from, for DST-08. `mcp-monitor check` says whether\nthey are loaded; they are read at the start.\n\n",
+        ),
     ];
     let row = |text: &mut String, name: &str, form: &str, default: &str, about: &str| {
         text.push_str(&format!("| `{name}` | {form} | {default} | {about} |\n"));
@@ -411,7 +446,7 @@ mod tests {
     #[test]
     fn every_kind_of_value() {
         let program = read(
-            "pins: pins.yaml\nthreads: 4\nsource: {cgroup: /sys/fs/cgroup/a, ring_bytes: 1MiB}\nalerts: {window: 1m, max_open: 5, max_packets: 2}\nlimits: {flows: 10, message_bytes: 1 MiB, fragment_bytes: 4096, idle_open: 1h30m}\n",
+            "pins: pins.yaml\nthreads: 4\nsource: {cgroup: /sys/fs/cgroup/a, ring_bytes: 1MiB}\nalerts: {window: 1m, max_open: 5, max_packets: 2}\norigins: {asn: asn.mmdb}\nlimits: {flows: 10, message_bytes: 1 MiB, fragment_bytes: 4096, idle_open: 1h30m}\n",
         )
         .unwrap();
         assert_eq!(program.pins.as_deref(), Some(Path::new("/etc/m/pins.yaml")));
@@ -432,6 +467,8 @@ mod tests {
                 ..Alerts::default()
             }
         );
+        assert_eq!(program.origins.asn.as_deref(), Some(Path::new("/etc/m/asn.mmdb")));
+        assert_eq!(program.origins.country, None);
         let limits = Limits {
             flows: 10,
             message_bytes: 1 << 20,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     baseline::{Fingerprint, Memory, MemoryRow, ToolList, ToolLists},
-    config::pins::Pins,
+    config::{origin::OriginTables, pins::Pins},
 };
 
 /// Most findings of one rule on one event.
@@ -59,6 +59,7 @@ pub struct Detector {
     fingerprints: Fingerprinter,
     /// What rules remember is kept, and changes to it are settled after each event.
     keeping: bool,
+    origins: Arc<OriginTables>,
 }
 
 impl std::fmt::Debug for Detector {
@@ -102,6 +103,7 @@ impl Detector {
             completed: None,
             keeping: false,
             fingerprints: Fingerprinter::new(&[0; 32]),
+            origins: Arc::default(),
         }
     }
 
@@ -173,6 +175,11 @@ impl Detector {
         self.completed.as_ref()
     }
 
+    /// Where addresses are announced from. Until then nothing is known of that.
+    pub fn set_origins(&mut self, origins: Arc<OriginTables>) {
+        self.origins = origins;
+    }
+
     /// Shows one event to the rules; what they find is appended in the order of the catalogue.
     pub fn see(&mut self, seen: &Seen<'_>, out: &mut Vec<Finding>) {
         let (definition, tools) = match &seen.kind {
@@ -188,6 +195,7 @@ impl Detector {
             tools: self.completed.as_ref(),
             definition,
             fingerprints: &self.fingerprints,
+            origins: &self.origins,
         };
         let Some(list) = self.by_kind.get(Kind::of(&seen.kind) as usize) else {
             return;

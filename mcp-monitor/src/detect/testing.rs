@@ -142,6 +142,10 @@ impl Bench {
         }
     }
 
+    pub(crate) fn set_origins(&mut self, origins: Arc<crate::config::origin::OriginTables>) {
+        self.detector.set_origins(origins);
+    }
+
     /// A new connection to another server. The address decides the flow, the URL what the client believes.
     pub(crate) fn server(&mut self, url: &str, ip: &str) -> &mut Self {
         let url = url::Url::parse(url).unwrap();

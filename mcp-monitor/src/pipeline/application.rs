@@ -56,6 +56,8 @@ pub struct ApplicationCounters {
     pub dns_responses: u64,
     /// DNS responses with rcode 3.
     pub dns_nxdomain: u64,
+    /// DNS responses to which no query was seen with the same ports, id and question.
+    pub dns_unmatched: u64,
     /// ClientHellos.
     pub client_hellos: u64,
     /// ServerHellos, HelloRetryRequest left out.
@@ -94,9 +96,9 @@ enum State {
     Probing(Box<Probing>),
     Http(Box<Http>),
     Tls(Box<Tls>),
-    Dns(Box<[dns::TcpStream; 2]>),
+    Dns(Box<DnsStreams>),
     /// UDP on a port of name resolution.
-    Names(dns::Service),
+    Names(dns::Service, dns::Transactions),
     /// UDP elsewhere; what came so far does not tell.
     Datagrams,
     Quic(Box<Quic>),
@@ -156,6 +158,14 @@ impl Probing {
     }
 }
 
+/// DNS over TCP.
+#[derive(Debug, Default)]
+struct DnsStreams {
+    to_server: dns::TcpStream,
+    to_client: dns::TcpStream,
+    transactions: dns::Transactions,
+}
+
 #[derive(Debug)]
 struct Quic {
     connection: quic::Connection,
@@ -201,7 +211,7 @@ impl Application {
             Transport::Tcp if flow.server.port() == DNS_PORT => State::Dns(Box::default()),
             Transport::Tcp => Probing::state(flow.from_start),
             Transport::Udp => match dns::Service::of_flow(flow.client.port(), flow.server.port()) {
-                Some(service) => State::Names(service),
+                Some(service) => State::Names(service, dns::Transactions::default()),
                 None => State::Datagrams,
             },
         };
@@ -243,7 +253,7 @@ impl Application {
             State::Tls(tls) if tls.stream.is_done() && tls.decryptor.is_none() => Interest::HandshakeOnly,
             State::Quic(quic) if quic.connection.is_done() => Interest::HandshakeOnly,
             State::Tls(_) | State::Quic(_) | State::Datagrams => Interest::Undecided,
-            State::Dns(_) | State::Names(_) => Interest::Captured,
+            State::Dns(_) | State::Names(..) => Interest::Captured,
             State::Ignored => Interest::Ignored,
         }
     }
@@ -261,19 +271,17 @@ impl Application {
             State::Http(http) => http.data(direction, at, data, counters, out),
             State::Tls(tls) => tls.data(direction, at, data, counters, out),
             State::Dns(streams) => {
-                let [to_server, to_client] = streams.as_mut();
-                let stream = if direction == Direction::ToServer {
-                    to_server
-                } else {
-                    to_client
+                let stream = match direction {
+                    Direction::ToServer => &mut streams.to_server,
+                    Direction::ToClient => &mut streams.to_client,
                 };
                 let mut messages = Vec::new();
                 stream.push(data, &mut messages);
                 for payload in messages {
-                    dns_message(at, payload, counters, out);
+                    dns_message(at, payload, &mut streams.transactions, counters, out);
                 }
             }
-            State::Names(_) | State::Datagrams | State::Quic(_) | State::Ignored => {}
+            State::Names(..) | State::Datagrams | State::Quic(_) | State::Ignored => {}
             State::Probing(probing) => {
                 let found = probing.detector.data(direction, at, data);
                 let before = out.len();
@@ -378,11 +386,9 @@ impl Application {
             State::Http(http) => http.gap(direction, at, bytes, counters, out),
             State::Tls(tls) => tls.gap(direction, at, bytes, counters, out),
             State::Dns(streams) => {
-                let [to_server, to_client] = streams.as_mut();
-                let stream = if direction == Direction::ToServer {
-                    to_server
-                } else {
-                    to_client
+                let stream = match direction {
+                    Direction::ToServer => &mut streams.to_server,
+                    Direction::ToClient => &mut streams.to_client,
                 };
                 stream.gap();
             }
@@ -390,7 +396,7 @@ impl Application {
                 self.from_start = false;
                 probing.gap(direction, self.limits.conversation, counters, out);
             }
-            State::Names(_) | State::Datagrams | State::Quic(_) | State::Ignored => {}
+            State::Names(..) | State::Datagrams | State::Quic(_) | State::Ignored => {}
         }
     }
 
@@ -458,8 +464,8 @@ impl Application {
     ) {
         let payload = &datagram.payload;
         match &mut self.state {
-            State::Names(service) => match service {
-                dns::Service::Unicast => dns_message(at, payload.clone(), counters, out),
+            State::Names(service, transactions) => match service {
+                dns::Service::Unicast => dns_message(at, payload.clone(), transactions, counters, out),
                 dns::Service::Multicast => bump(&mut counters.mdns_messages),
                 dns::Service::LinkLocal => bump(&mut counters.llmnr_messages),
             },
@@ -520,18 +526,28 @@ impl Quic {
 const DNS_PORT: u16 = 53;
 const RCODE_NXDOMAIN: u16 = 3;
 
-fn dns_message(at: At, payload: Bytes, counters: &mut ApplicationCounters, out: &mut Output) {
+fn dns_message(
+    at: At,
+    payload: Bytes,
+    transactions: &mut dns::Transactions,
+    counters: &mut ApplicationCounters,
+    out: &mut Output,
+) {
     let (message, anomaly) = dns::parse(&payload);
     out.extend(anomaly.map(|a| (at, FlowEventKind::Anomaly(a))));
     let Some(message) = message else { return };
     let direction = if message.response {
         bump(&mut counters.dns_responses);
+        if !transactions.answers(&message) {
+            bump(&mut counters.dns_unmatched);
+        }
         if message.rcode == RCODE_NXDOMAIN {
             bump(&mut counters.dns_nxdomain);
         }
         Direction::ToClient
     } else {
         bump(&mut counters.dns_queries);
+        transactions.query(&message);
         Direction::ToServer
     };
     out.push((

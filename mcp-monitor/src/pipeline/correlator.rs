@@ -18,7 +18,7 @@ use super::{
 use crate::{
     alert::{AlerterCounters, AlerterOptions, Mode},
     baseline::{Once, Row, TallyRow},
-    config::pins::Pins,
+    config::{origin::OriginTables, pins::Pins},
     detect::{DetectorCounters, Drift, DriftKind, Seen, SeenKind},
     flow::FlowRef,
     mcp::{
@@ -134,6 +134,11 @@ impl Correlator {
     /// The key of fingerprints from here on.
     pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
         self.judges.detector.set_fingerprint_key(key);
+    }
+
+    /// Where addresses are announced from.
+    pub fn set_origins(&mut self, origins: Arc<OriginTables>) {
+        self.judges.detector.set_origins(origins);
     }
 
     /// Changes the pins from here on.

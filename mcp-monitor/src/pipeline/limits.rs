@@ -47,6 +47,7 @@ impl Limits {
         limits.application.http1.max_headers = size(self.http_headers);
         limits.application.http1.max_pipeline = size(self.http_pipeline);
         limits.application.tls.max_handshake = size(self.tls_handshake_bytes);
+        limits.application.quic.max_handshake = size(self.tls_handshake_bytes);
         limits.application.conversation.message = size(self.message_bytes);
         limits.application.conversation.held_total = size(self.message_bytes_total)
             .checked_div(tables)

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     alert::AlerterOptions,
     attribution::find_listener,
-    config::pins::Pins,
+    config::{origin::OriginTables, pins::Pins},
     decode::{Decoded, Decoder},
     mcp::tracker::TrackerLimits,
     source::{
@@ -49,6 +49,8 @@ pub struct RunOptions {
     pub learning: Option<Learning>,
     /// Takes what was learned every ten seconds and at the end, where [`Learning::keep`] was asked for.
     pub keep: Option<Keep>,
+    /// Where addresses are announced from.
+    pub origins: Arc<OriginTables>,
 }
 
 /// Writes what was learned. What cannot be written is its own to report: that is no reason to stop watching.
@@ -105,6 +107,7 @@ pub async fn run<E>(
         packets: 0,
         bytes: 0,
     };
+    engine.correlator.set_origins(options.origins);
     if let Some(key) = &options.fingerprint_key {
         engine.correlator.set_fingerprint_key(key);
     }

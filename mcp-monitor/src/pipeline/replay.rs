@@ -13,7 +13,7 @@ use super::{
 use crate::{
     alert::AlerterOptions,
     baseline::{Row, TallyRow},
-    config::pins::Pins,
+    config::{origin::OriginTables, pins::Pins},
     decode::{Decoded, Decoder},
     mcp::tracker::TrackerLimits,
     proto::tls::decrypt::KeyLog,
@@ -49,6 +49,8 @@ pub struct ReplayOptions {
     pub fingerprint_key: Option<[u8; 32]>,
     /// Learn, from what an earlier run left.
     pub learning: Option<Learning>,
+    /// Where addresses are announced from.
+    pub origins: Arc<OriginTables>,
 }
 
 /// What a replay found.
@@ -89,6 +91,7 @@ pub fn replay<E>(
         options.wanted,
         true,
     );
+    correlator.set_origins(options.origins);
     if let Some(key) = &options.fingerprint_key {
         correlator.set_fingerprint_key(key);
     }

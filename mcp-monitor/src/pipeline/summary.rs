@@ -106,6 +106,8 @@ pub struct Dns {
     pub responses: u64,
     /// Responses with rcode 3.
     pub nxdomain: u64,
+    /// Responses to which no query was seen with the same ports, id and question.
+    pub unmatched: u64,
     /// Multicast DNS messages, which are not among the above.
     pub mdns: u64,
     /// Link-local multicast name resolution messages, which are not among the above.
@@ -195,6 +197,7 @@ impl Summary {
             add(&mut s.dns.queries, a.dns_queries);
             add(&mut s.dns.responses, a.dns_responses);
             add(&mut s.dns.nxdomain, a.dns_nxdomain);
+            add(&mut s.dns.unmatched, a.dns_unmatched);
             add(&mut s.dns.mdns, a.mdns_messages);
             add(&mut s.dns.llmnr, a.llmnr_messages);
             add(&mut s.tls.quic_flows, a.quic_flows);

@@ -276,6 +276,33 @@ mod tests {
         assert_eq!(run(true, &[(ToClient, "220 mail\r\n")]), (is(Protocol::Other), 0));
     }
 
+    /// Protocols that begin in the clear and may turn to TLS later.
+    #[test]
+    fn starttls_is_not_misread() {
+        for pieces in [
+            &[
+                (ToClient, "220 mail ESMTP\r\n"),
+                (ToServer, "EHLO me\r\n"),
+                (ToServer, "STARTTLS\r\n"),
+            ][..],
+            &[(ToClient, "* OK IMAP4rev1\r\n"), (ToServer, "a STARTTLS\r\n")],
+            &[(ToClient, "+OK POP3\r\n"), (ToServer, "STLS\r\n")],
+            &[(ToClient, "220 ftp\r\n"), (ToServer, "AUTH TLS\r\n")],
+            // PostgreSQL's SSLRequest, and XMPP.
+            &[(ToServer, "\0\0\0\x08\x04\u{12}\x16/"), (ToClient, "S")],
+            &[(ToServer, "<?xml version='1.0'?><stream:stream to='x'>")],
+        ] {
+            assert_eq!(run(true, pieces), (is(Protocol::Other), 0), "{pieces:?}");
+        }
+        // Seen from the middle, TLS is found where it begins.
+        let pieces = [
+            (ToClient, "220 mail ESMTP\r\n"),
+            (ToServer, "STARTTLS\r\n"),
+            (ToServer, "\x16\x03\x01\x02\x00\x01"),
+        ];
+        assert_eq!(run(false, &pieces), (is(Protocol::Tls), 1));
+    }
+
     #[test]
     fn joined_in_the_middle() {
         let pieces = [

@@ -61,6 +61,8 @@ pub(crate) fn pcap<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> Bytes {
 /// What the engine says of a capture: all records as JSON, and the summary.
 pub(crate) fn run(capture: Bytes) -> (Vec<Value>, Value) {
     let options = ReplayOptions {
+        learning: None,
+        origins: Default::default(),
         pins: Arc::new(Pins::default()),
         wanted: Wanted {
             alerts: false,

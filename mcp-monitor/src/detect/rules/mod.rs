@@ -3,6 +3,7 @@
 mod addresses;
 mod calls;
 mod common;
+mod confusable;
 mod domain;
 mod habit;
 mod listing;
@@ -14,6 +15,7 @@ mod schema;
 mod secrets;
 mod statistics;
 mod words;
+mod zone;
 
 mod cp_01_new_capability;
 mod cp_02_undeclared_request;
@@ -52,8 +54,13 @@ mod dns_01_dns_answer_drift;
 mod dns_02_cname_drift;
 mod dns_03_resolver_changed;
 mod dns_04_rebinding;
+mod dns_05_short_ttl_flip;
 mod dns_06_resolver_bypass;
 mod dns_07_racing_answers;
+mod dns_08_delegation_changed;
+mod dns_09_svcb_lost;
+mod dns_10_look_alike_name;
+mod dns_11_dns_tunnel;
 mod dp_01_schema_violation;
 mod dp_02_injected_result;
 mod dp_03_divergent_results;
@@ -62,8 +69,12 @@ mod dp_05_verdict_shift;
 mod dp_06_new_contact;
 mod dst_01_unpinned_server;
 mod dst_02_address_drift;
+mod dst_03_connect_without_dns;
+mod dst_04_sni_host_mismatch;
 mod dst_05_pinned_remote_now_local;
 mod dst_06_url_changed;
+mod dst_07_server_egress;
+mod dst_08_origin_network_changed;
 mod dst_09_llm_endpoint_drift;
 mod dst_10_metadata_service;
 mod op_01_concentration;
@@ -83,6 +94,7 @@ mod pv_08_stream_evasion;
 mod red_01_cross_origin_redirect;
 mod red_02_redirect_replays_secret;
 mod red_03_foreign_sse_endpoint;
+mod red_04_alternative_service;
 mod red_05_foreign_resource_metadata;
 mod red_06_authorization_server_changed;
 mod red_07_issuer_mismatch;
@@ -138,16 +150,25 @@ pub fn all() -> Vec<Box<dyn Rule>> {
     vec![
         Box::<dst_01_unpinned_server::UnpinnedServer>::default(),
         Box::<dst_02_address_drift::AddressDrift>::default(),
+        Box::<dst_03_connect_without_dns::ConnectWithoutDns>::default(),
+        Box::<dst_04_sni_host_mismatch::SniHostMismatch>::default(),
         Box::<dst_05_pinned_remote_now_local::PinnedRemoteNowLocal>::default(),
         Box::<dst_06_url_changed::UrlChanged>::default(),
+        Box::<dst_07_server_egress::ServerEgress>::default(),
+        Box::<dst_08_origin_network_changed::OriginNetworkChanged>::default(),
         Box::<dst_09_llm_endpoint_drift::LlmEndpointDrift>::default(),
         Box::<dst_10_metadata_service::MetadataService>::default(),
         Box::<dns_01_dns_answer_drift::DnsAnswerDrift>::default(),
         Box::<dns_02_cname_drift::CnameDrift>::default(),
         Box::<dns_03_resolver_changed::ResolverChanged>::default(),
         Box::<dns_04_rebinding::Rebinding>::default(),
+        Box::<dns_05_short_ttl_flip::ShortTtlFlip>::default(),
         Box::<dns_06_resolver_bypass::ResolverBypass>::default(),
         Box::<dns_07_racing_answers::RacingAnswers>::default(),
+        Box::<dns_08_delegation_changed::DelegationChanged>::default(),
+        Box::<dns_09_svcb_lost::SvcbLost>::default(),
+        Box::<dns_10_look_alike_name::LookAlikeName>::default(),
+        Box::<dns_11_dns_tunnel::DnsTunnel>::default(),
         Box::<tls_01_spki_mismatch::SpkiMismatch>::default(),
         Box::<tls_02_issuer_changed::IssuerChanged>::default(),
         Box::<tls_03_bad_certificate_accepted::BadCertificateAccepted>::default(),
@@ -159,6 +180,7 @@ pub fn all() -> Vec<Box<dyn Rule>> {
         Box::<red_01_cross_origin_redirect::CrossOriginRedirect>::default(),
         Box::<red_02_redirect_replays_secret::RedirectReplaysSecret>::default(),
         Box::<red_03_foreign_sse_endpoint::ForeignSseEndpoint>::default(),
+        Box::<red_04_alternative_service::AlternativeService>::default(),
         Box::<red_05_foreign_resource_metadata::ForeignResourceMetadata>::default(),
         Box::<red_06_authorization_server_changed::AuthorizationServerChanged>::default(),
         Box::<red_07_issuer_mismatch::IssuerMismatch>::default(),

@@ -2,12 +2,14 @@
 
 mod parse;
 mod tcp;
+mod transactions;
 
 #[cfg(test)]
 mod tests;
 
 pub use parse::parse;
 pub use tcp::TcpStream;
+pub use transactions::Transactions;
 
 use std::net::IpAddr;
 

@@ -21,7 +21,7 @@ const CRYPTO_ERROR: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of a hello, and bytes held out of order per direction. Above it: `QuicMalformed`, and the
-    /// direction is given up. Default 64 KiB; hellos with post-quantum keys take 2.
+    /// direction is given up. Default 128 KiB; hellos with post-quantum keys take 2.
     pub max_handshake: usize,
     /// Datagrams looked at before the connection is given up. Default 64.
     pub max_datagrams: u32,
@@ -30,7 +30,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_handshake: 64 * 1024,
+            max_handshake: 128 * 1024,
             max_datagrams: 64,
         }
     }

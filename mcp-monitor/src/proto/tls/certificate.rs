@@ -296,3 +296,6 @@ impl Chain {
 pub(super) fn status_has_scts(body: &[u8]) -> bool {
     memchr::memmem::find(body, OCSP_SCTS).is_some()
 }
+
+#[cfg(test)]
+mod tests;
