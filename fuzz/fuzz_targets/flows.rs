@@ -4,7 +4,10 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use libfuzzer_sys::{arbitrary::{self, Arbitrary}, fuzz_target};
+use libfuzzer_sys::{
+    arbitrary::{self, Arbitrary},
+    fuzz_target,
+};
 use mcp_monitor::{
     decode::{Decoded, TcpSegment, UdpDatagram},
     pipeline::{
@@ -56,7 +59,11 @@ fuzz_target!(|steps: Vec<Step>| {
         // Ports of DNS, of the rest.
         let server: SocketAddr = ([192, 0, 2, 1], if step.port & 3 == 3 { 53 } else { 8080 }).into();
         let client: SocketAddr = ([10, 0, 0, step.port], 40_000).into();
-        let (src, dst) = if step.to_server { (client, server) } else { (server, client) };
+        let (src, dst) = if step.to_server {
+            (client, server)
+        } else {
+            (server, client)
+        };
         let numbers = &mut next[usize::from(step.port)];
         let side = usize::from(!step.to_server);
         let payload = Bytes::from(step.payload);

@@ -2,6 +2,7 @@
 //! docs/LIMITS.md states.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     clippy::print_stdout,
     reason = "a test may fail"

@@ -4,6 +4,9 @@
 //! content, never by path or port: MCP headers and method names prove it, and once a connection has
 //! spoken MCP its other JSON-RPC is MCP too.
 
+mod headless;
+mod total;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
@@ -19,7 +22,7 @@ use super::{
     marks::{has_result_mark, is_auth, is_json, looks_like_uri, names_session, refuses},
     message::{Carrier, Message, MessageKind},
     methods,
-    stray::{Found, Scanner},
+    stray::Scanner,
 };
 use crate::{
     proto::{
@@ -131,55 +134,6 @@ impl Conversation {
         self.settle(counters);
     }
 
-    /// So many bytes are held for this connection elsewhere. True if that is too much: they are to be given up.
-    pub fn held_outside(
-        &mut self,
-        bytes: usize,
-        counters: &mut ConversationCounters,
-        at: At,
-        out: &mut Output,
-    ) -> bool {
-        let gauge = &mut self.gauge;
-        self.outside.get_or_insert_with(|| gauge.share()).set(bytes);
-        let above = bytes > 0 && self.above_total(counters, at, out);
-        self.settle(counters);
-        above
-    }
-
-    /// The connection is over: what it held is given back.
-    pub fn release(&mut self, counters: &mut ConversationCounters) {
-        self.exchanges.clear();
-        self.strays = [None, None];
-        self.outside = None;
-        self.settle(counters);
-    }
-
-    /// Brings the counters up to date.
-    fn settle(&mut self, counters: &mut ConversationCounters) {
-        let bytes = self.gauge.bytes();
-        counters.held = self.held_by_all(counters);
-        self.reported = bytes;
-    }
-
-    fn held_by_all(&self, counters: &ConversationCounters) -> u64 {
-        let others = counters.held.saturating_sub(self.reported);
-        others.saturating_add(self.gauge.bytes())
-    }
-
-    /// Says so if more is held than may be.
-    fn above_total(&self, counters: &ConversationCounters, at: At, out: &mut Output) -> bool {
-        let most = self.limits.held_total;
-        let above = self.held_by_all(counters) > u64::try_from(most).unwrap_or(u64::MAX);
-        if above {
-            let detail = format!("bodies under way above {most} bytes together");
-            out.push((
-                at,
-                FlowEventKind::Anomaly(Anomaly::new(AnomalyKind::BodyLimit, detail)),
-            ));
-        }
-        above
-    }
-
     fn event(&mut self, event: HttpEvent, counters: &mut ConversationCounters, out: &mut Output) {
         match event {
             HttpEvent::Request { exchange, head } => {
@@ -238,113 +192,6 @@ impl Conversation {
             )),
             HttpEvent::Anomaly { anomaly, at } => out.push((at, FlowEventKind::Anomaly(anomaly))),
             HttpEvent::Upgraded { .. } | HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } => {}
-        }
-    }
-
-    fn body_gap(
-        &mut self,
-        id: ExchangeId,
-        direction: Direction,
-        at: At,
-        counters: &mut ConversationCounters,
-        out: &mut Output,
-    ) {
-        let mut scanner = self.new_scanner();
-        let Some(sink) = self.sink(id, direction) else {
-            return;
-        };
-        match sink {
-            Sink::Events { decoder, sse, .. } if decoder.is_none() => sse.gap(),
-            Sink::Headless(scanner) => scanner.gap(),
-            Sink::Whole {
-                decoder, collected, ..
-            } => {
-                // In HTTP/2 it is not known whose bytes are missing: the text may be whole already.
-                let mut found = Vec::new();
-                let first = collected.first.unwrap_or(at.packet);
-                // No longer than the body, so it cannot be above the limit.
-                _ = scanner.push(&collected.take(), first, &mut found);
-                scanner.gap();
-                *sink = if decoder.is_none() {
-                    Sink::Headless(scanner)
-                } else {
-                    Sink::Ignore
-                };
-                self.found(id, direction, found, at, counters, out);
-            }
-            other => *other = Sink::Ignore,
-        }
-    }
-
-    /// Takes bytes that belong to no known message: a capture began, or lost bytes, in the middle of one. Whole
-    /// JSON-RPC messages among them are found; that they are MCP must show in them.
-    pub fn stray(
-        &mut self,
-        direction: Direction,
-        data: &Bytes,
-        at: At,
-        counters: &mut ConversationCounters,
-        out: &mut Output,
-    ) {
-        let mut scanner = match self.scanner(direction).take() {
-            Some(scanner) => scanner,
-            None => self.new_scanner(),
-        };
-        let mut found = Vec::new();
-        let anomaly = scanner.push(data, at.packet, &mut found);
-        out.extend(anomaly.map(|a| (at, FlowEventKind::Anomaly(a))));
-        if self.above_total(counters, at, out) {
-            scanner.gap();
-        }
-        *self.scanner(direction) = Some(scanner);
-        self.found(STRAY, direction, found, at, counters, out);
-        self.settle(counters);
-    }
-
-    fn new_scanner(&mut self) -> Box<Scanner> {
-        Box::new(Scanner::new(self.limits.message, self.gauge.share()))
-    }
-
-    /// Client and server were taken for each other so far.
-    pub fn swap_strays(&mut self) {
-        self.strays.reverse();
-    }
-
-    fn scanner(&mut self, direction: Direction) -> &mut Option<Box<Scanner>> {
-        let [to_server, to_client] = &mut self.strays;
-        match direction {
-            Direction::ToServer => to_server,
-            Direction::ToClient => to_client,
-        }
-    }
-
-    fn found(
-        &mut self,
-        id: ExchangeId,
-        direction: Direction,
-        found: Vec<Found>,
-        at: At,
-        counters: &mut ConversationCounters,
-        out: &mut Output,
-    ) {
-        for Found { text, sse, first } in found {
-            if memchr::memmem::find(&text, b"\"jsonrpc\"").is_some() {
-                let carrier = if sse { Carrier::Sse } else { Carrier::Body };
-                self.json(id, direction, &text, carrier, first, at, counters, out);
-            }
-        }
-    }
-
-    fn headless(&mut self, id: ExchangeId, direction: Direction, at: At, out: &mut Output) {
-        let scanner = Sink::Headless(self.new_scanner());
-        if !self.exchanges.contains_key(&id) {
-            self.make_room(at, out);
-        }
-        self.exchanges
-            .entry(id)
-            .or_insert_with(|| Box::new(Exchange::unseen()));
-        if let Some(sink) = self.sink(id, direction) {
-            *sink = scanner;
         }
     }
 

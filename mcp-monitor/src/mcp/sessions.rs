@@ -1,7 +1,7 @@
 //! Sessions and their transactions, over connections and processes.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -88,8 +88,10 @@ pub struct Sessions {
     unmatched: u64,
     /// Answers that came before their request (a late retransmission), or whose request was lost for good.
     orphans: LruCache<(FlowId, ExchangeId, RequestId), ()>,
-    /// Messages of SSE streams with event ids, by session, event id and JSON-RPC id.
+    /// Messages of SSE streams with event ids, by session and hash of event id and body.
     delivered: LruCache<(SessionHandle, u64), ()>,
+    /// Has a key that no server knows: else it could make a message that is taken for another one and not shown.
+    unguessable: RandomState,
 }
 
 impl Sessions {
@@ -106,6 +108,7 @@ impl Sessions {
             unmatched: 0,
             orphans: LruCache::unbounded(),
             delivered: LruCache::unbounded(),
+            unguessable: RandomState::new(),
         }
     }
 
@@ -279,9 +282,7 @@ impl Sessions {
         let Some(event) = &message.event_id else {
             return false;
         };
-        let mut hasher = DefaultHasher::new();
-        (event, &message.id, &message.method, message.body.len()).hash(&mut hasher);
-        let key = (handle, hasher.finish());
+        let key = (handle, self.unguessable.hash_one((event, &message.body)));
         let known = resumed && self.delivered.contains(&key);
         remember(&mut self.delivered, DELIVERED, key, ());
         known

@@ -331,10 +331,9 @@ mod tests {
 
     fn scan(pieces: &[&[u8]], cap: usize) -> (Vec<(String, bool)>, usize) {
         let mut scanner = Scanner::new(cap, Share::default());
-        let (mut found, mut anomalies) = (Vec::new(), 0);
-        for piece in pieces {
-            anomalies += usize::from(scanner.push(piece, PacketId::default(), &mut found).is_some());
-        }
+        let mut found = Vec::new();
+        let mut push = |piece: &&[u8]| scanner.push(piece, PacketId::default(), &mut found).is_some();
+        let anomalies = pieces.iter().filter(|piece| push(piece)).count();
         let text = |f: Found| (String::from_utf8(f.text.to_vec()).unwrap(), f.sse);
         (found.into_iter().map(text).collect(), anomalies)
     }

@@ -260,3 +260,31 @@ fn with_packets_lost() {
         }
     });
 }
+
+/// The forms of `veth-dns-mcp.pcap` that are kept as files, with its positions.
+#[test]
+fn derived_captures() {
+    let dir = paths::captures();
+    let text = std::fs::read_to_string(dir.join("partial/positions.json")).unwrap();
+    let all: BTreeMap<String, Vec<Value>> = serde_json::from_str(&text).unwrap();
+    let positions = &all["veth-dns-mcp.pcap"];
+    let mut wrong = Vec::new();
+    for form in [
+        "midstream",
+        "loss1",
+        "oneside-s2c",
+        "dup5",
+        "reorder5",
+        "retrans-late3",
+    ] {
+        let name = format!("veth-dns-mcp.{form}.pcap");
+        check(
+            &name,
+            "as it is",
+            &read(&dir.join("benign").join(&name)),
+            positions,
+            &mut wrong,
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

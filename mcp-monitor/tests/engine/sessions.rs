@@ -67,8 +67,8 @@ fn a_response_on_a_resumed_stream_finds_its_request_and_what_is_sent_again_count
     );
     assert_eq!(summary["mcp"]["unmatched"], 0);
     assert_eq!(
-        summary["mcp"]["sessions"], 2,
-        "one per family of addresses: the servers are two"
+        summary["mcp"]["sessions"], 1,
+        "a server known by name is one over IPv4 and IPv6"
     );
 }
 
