@@ -183,9 +183,7 @@ fn judge(transcript: &Transcript) -> Outcome {
     }
     let mut plain: Option<(BTreeSet<Essence>, Vec<u8>)> = None;
     for rendering in Rendering::ALL {
-        if transcript.left_out(rendering).is_some() {
-            continue;
-        }
+        let left_out = transcript.left_out(rendering).is_some();
         let run = || -> Result<(BTreeSet<Essence>, Vec<u8>), String> {
             let capture = transcript.render(rendering).map_err(|error| format!("{error:#}"))?;
             keep(transcript, rendering, &capture);
@@ -209,9 +207,11 @@ fn judge(transcript: &Transcript) -> Outcome {
                     true => as_plain.iter().cloned().map(Essence::in_ipv6).collect(),
                     false => as_plain.clone(),
                 };
-                if found == due {
+                if found == due && left_out {
+                    outcome.failures.push(format!("{}: holds; off its list under `not`", name(rendering)));
+                } else if found == due {
                     outcome.held.push(rendering);
-                } else {
+                } else if !left_out {
                     let only = |a: &BTreeSet<Essence>, b: &BTreeSet<Essence>| show(&a.difference(b).cloned().collect());
                     outcome.failures.push(format!(
                         "{}: differs from the plain form; missing:\n{}\n    surplus:\n{}",

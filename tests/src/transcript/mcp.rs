@@ -283,6 +283,7 @@ impl Player<'_> {
             status: who.reply.status,
             headers: who.reply.headers.clone(),
             body: who.reply.body.clone(),
+            events: Vec::new(),
             lost: who.reply.lost,
             none: who.reply.none,
         };
@@ -594,6 +595,7 @@ fn ordinary(who: &Who) -> Who {
             status: None,
             headers: Vec::new(),
             body: None,
+            events: Vec::new(),
             lost: false,
             none: false,
         },

@@ -38,6 +38,8 @@ pub(super) struct Reply {
     pub(super) status: Option<u16>,
     pub(super) headers: Vec<Field>,
     pub(super) body: Option<Value>,
+    /// Events of an exchange that is no MCP request: `{event, data}`.
+    pub(super) events: Vec<Value>,
     /// The capture misses it.
     pub(super) lost: bool,
     /// It never comes.
@@ -148,6 +150,7 @@ impl<'a> Player<'a> {
                 status: reply.number("status")?.map(|status| status as u16),
                 headers: reply.headers("headers")?,
                 body: reply.value("body"),
+                events: reply.list("events"),
                 lost: reply.flag("lost", false)?,
                 none: reply.flag("none", false)?,
             },
@@ -435,16 +438,32 @@ impl<'a> Player<'a> {
                 _ => Vec::new(),
             },
         };
-        let mut headers = who.server.sdk.response("application/json", &[]);
+        let events = &who.reply.events;
+        let (media, body) = match (events.is_empty(), &who.reply.body) {
+            (false, _) => ("text/event-stream", Body::Open),
+            (true, body) => (
+                "application/json",
+                Body::Whole(body.as_ref().map(plain).unwrap_or_default().into_bytes()),
+            ),
+        };
+        let mut headers = who.server.sdk.response(media, &[]);
         overlay(&mut headers, &who.reply.headers);
         let response = Response {
             status: who.reply.status.unwrap_or(200),
             headers,
-            body: Body::Whole(who.reply.body.as_ref().map(plain).unwrap_or_default().into_bytes()),
+            body,
         };
         let key = self.link(&who, "")?;
         self.at(&key)?.0.lossy = who.reply.lost;
         self.exchange(&key, &request, (!who.reply.none).then_some(&response))?;
+        for event in events {
+            let mut args = Args::new("event", event.clone())?;
+            let (name, data) = (args.needed("event")?, args.value("data").unwrap_or_default());
+            args.done()?;
+            let event = who.server.sdk.event(&name, &plain(&data));
+            let (http, network) = self.at(&key)?;
+            http.more(network, &event)?;
+        }
         self.at(&key)?.0.lossy = false;
         Ok(())
     }
