@@ -24,18 +24,15 @@ const IPV4_PART_ONLY: &[&str] = &[
     "veth-dns-mcp.seg7.pcap",
 ];
 
-/// Files whose counts are not met yet, and what is missing. A file that meets them must be
-/// taken off the list: the test below says so.
-const NOT_YET: &[(&str, &str)] = &[
-    ("lo-tls13-py.pcap", "needs the key log"),
-    ("lo-tls13-py.dsb.pcapng", "needs the key log inside"),
-    ("veth-tls12-ts.pcap", "needs the key log"),
-];
-
-/// The counts of the index that the summary does not meet.
-fn differences(file: &str, counts: &Value) -> Vec<String> {
+/// The counts of the index that the summary does not meet, with the keys that the index names.
+fn differences(file: &str, counts: &Value, keylog: Option<&str>) -> Vec<String> {
     let path = benign().join(file);
-    let (_, summary) = binary::replay(&[path.to_str().expect("UTF-8")]).expect(file);
+    let keylog = keylog.map(|k| benign().join(k));
+    let mut args = vec![path.to_str().expect("UTF-8")];
+    if let Some(keylog) = &keylog {
+        args.extend(["--keylog", keylog.to_str().expect("UTF-8")]);
+    }
+    let (_, summary) = binary::replay(&args).expect(file);
     let mut wrong = Vec::new();
     for (name, expected) in counts.as_object().expect("counts") {
         let (expected, found) = (
@@ -64,22 +61,17 @@ fn counts_are_those_of_the_independent_reader() {
     let mut met = 0;
     for entry in index() {
         let file = entry["file"].as_str().expect("file");
-        let known = NOT_YET.iter().find(|(name, _)| *name == file);
         let Some(counts) = entry.get("counts").filter(|_| !IPV4_PART_ONLY.contains(&file)) else {
             continue;
         };
-        let differences = differences(file, counts);
-        match (known, differences.is_empty()) {
-            (None, true) => met += 1,
-            (None, false) => wrong.extend(differences),
-            (Some((_, why)), true) => {
-                wrong.push(format!("{file} meets its counts; off the list ({why}) with it"))
-            }
-            (Some((_, why)), false) => println!("not yet: {file}: {why}"),
+        let differences = differences(file, counts, entry["keylog"].as_str());
+        if differences.is_empty() {
+            met += 1;
         }
+        wrong.extend(differences);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(met >= 21, "only {met} captures had counts to meet");
+    assert!(met >= 24, "only {met} captures had counts to meet");
 }
 
 #[test]

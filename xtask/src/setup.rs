@@ -33,6 +33,10 @@ const TOOLS: &[Tool] = &[
         package: "tcpdump",
     },
     Tool {
+        program: "openssl",
+        package: "openssl",
+    },
+    Tool {
         program: "setpriv",
         package: "util-linux",
     },

@@ -114,6 +114,10 @@ pub struct ReplayArgs {
     /// Output.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// Secrets of TLS connections, as written to SSLKEYLOGFILE: opens TLS 1.2 and 1.3. Repeatable;
+    /// secrets inside a pcapng file are used without it
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Vec<PathBuf>,
     /// Exit with 3 if an alert is at least this severe
     #[arg(long, value_parser = parse_severity, value_name = "SEVERITY")]
     pub fail_on: Option<Severity>,

@@ -1,16 +1,24 @@
 //! `mcp-monitor replay`.
 
-use std::{io::IsTerminal, path::Path, process::ExitCode, thread};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    thread,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{FAIL_ON, Failure, args::ReplayArgs, output, policy};
 use crate::{
     alert::{AlerterOptions, Mode},
+    config::ConfigError,
     pipeline::{
         replay::{ReplayOptions, replay},
         shards::SHARDS,
     },
+    proto::tls::decrypt::KeyLog,
     source::{CaptureReader, Merged},
 };
 
@@ -31,6 +39,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
             .min(MAX_DEFAULT_THREADS),
     };
     let options = ReplayOptions {
+        keys: Arc::new(load_keys(&args.keylog)?),
         fingerprint_key: policy.program.fingerprint_key.map(|key| key.0),
         pins: policy.pins,
         wanted: args.output.wanted(),
@@ -65,6 +74,42 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Reads key logs. A file that has none of their lines is refused; single lines that cannot be read
+/// (the last one may still be in the writing) are told.
+fn load_keys(files: &[PathBuf]) -> Result<KeyLog, Failure> {
+    let keys = KeyLog::default();
+    for path in files {
+        let file = path.display().to_string();
+        let wrong = |line, found: String| ConfigError {
+            file: file.clone(),
+            line,
+            column: u64::from(line > 0),
+            found,
+            expected: "lines of a TLS key log: LABEL CLIENT_RANDOM SECRET, the last two in hexadecimal"
+                .to_owned(),
+        };
+        let text = std::fs::read(path).map_err(|error| wrong(0, format!("cannot be read: {error}")))?;
+        let added = keys.add(&text);
+        if added.secrets == 0 && added.malformed > 0 {
+            return Err(wrong(added.first_malformed, "not a line of a TLS key log".to_owned()).into());
+        }
+        if added.malformed > 0 {
+            tracing::warn!(
+                "{file}:{}: not a line of a TLS key log, left out ({} such lines)",
+                added.first_malformed,
+                added.malformed
+            );
+        }
+        if added.refused > 0 {
+            tracing::warn!("{file}: {} secrets left out: the key log is full", added.refused);
+        }
+        if added.secrets == 0 {
+            tracing::warn!("{file}: no secrets of TLS connections in it");
+        }
+    }
+    Ok(keys)
 }
 
 /// File name alone: where a capture lies on the responder's disk is nobody's business.

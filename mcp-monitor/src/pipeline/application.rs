@@ -14,10 +14,13 @@ use crate::{
     },
     proto::{
         Detector, Protocol, dns, http1, http2,
-        tls::{self, ClientHello, TlsEvent},
+        tls::{
+            self, ClientHello, TlsEvent,
+            decrypt::{DecryptLimits, Decrypted, Decryptor, KeyLog},
+        },
         websocket,
     },
-    types::{At, Direction, Plaintext, Transport},
+    types::{Anomaly, AnomalyKind, At, Direction, Plaintext, Transport},
 };
 
 /// Caps of one flow's parsers.
@@ -31,6 +34,8 @@ pub struct ApplicationLimits {
     pub websocket: websocket::Limits,
     /// TLS.
     pub tls: tls::Limits,
+    /// TLS with logged keys.
+    pub decrypt: DecryptLimits,
     /// MCP bodies.
     pub conversation: ConversationLimits,
 }
@@ -50,6 +55,8 @@ pub struct ApplicationCounters {
     pub client_hellos: u64,
     /// ServerHellos, HelloRetryRequest left out.
     pub server_hellos: u64,
+    /// TLS connections of which plaintext was seen.
+    pub decrypted_flows: u64,
 }
 
 /// What the live source should do with a flow from here on.
@@ -86,6 +93,14 @@ struct Tls {
     to_client_encrypted: bool,
     opaque: bool,
     events: Vec<TlsEvent>,
+    decryptor: Option<Box<Decryptor>>,
+    decrypted: Vec<Decrypted>,
+    /// ALPN said that HTTP/2 is spoken inside.
+    http2: bool,
+    /// What is said inside, once there is plaintext.
+    inner: Option<Box<Application>>,
+    limits: ApplicationLimits,
+    depth: u8,
 }
 
 /// The application of one flow, or of a tunnel inside one.
@@ -96,11 +111,13 @@ pub struct Application {
     from_start: bool,
     /// Tunnels around this one.
     depth: u8,
+    /// Logged secrets; `None` where there are none, as there rarely are.
+    keys: Option<Arc<KeyLog>>,
 }
 
 impl Application {
-    /// For a new flow.
-    pub fn new(flow: &FlowInfo, limits: ApplicationLimits) -> Self {
+    /// For a new flow; `keys` may open its TLS.
+    pub fn new(flow: &FlowInfo, limits: ApplicationLimits, keys: Option<Arc<KeyLog>>) -> Self {
         let state = match flow.transport {
             Transport::Tcp if flow.server.port() == DNS_PORT => State::Dns(Box::default()),
             Transport::Tcp => State::Probing(Box::new(Detector::new(flow.from_start))),
@@ -111,22 +128,25 @@ impl Application {
             state,
             from_start: flow.from_start,
             depth: 0,
+            keys,
         }
     }
 
     /// For what begins inside a tunnel.
-    pub(super) fn tunnelled(limits: ApplicationLimits, depth: u8) -> Self {
+    pub(super) fn tunnelled(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
         Self {
             limits,
             state: State::Probing(Box::new(Detector::new(true))),
             from_start: true,
             depth,
+            keys,
         }
     }
 
     /// How the plaintext of this flow is seen.
     pub fn plaintext(&self) -> Plaintext {
         match &self.state {
+            State::Tls(tls) if tls.inner.is_some() => Plaintext::Keylog,
             State::Tls(_) => Plaintext::None,
             State::Http(http) => http.plaintext(),
             _ => Plaintext::Packet,
@@ -138,7 +158,7 @@ impl Application {
         match &self.state {
             State::Probing(_) => Interest::Undecided,
             State::Http(http) => http.interest(),
-            State::Tls(tls) if tls.opaque => Interest::HandshakeOnly,
+            State::Tls(tls) if tls.opaque && tls.decryptor.is_none() => Interest::HandshakeOnly,
             State::Tls(_) => Interest::Undecided,
             State::Dns(_) => Interest::Captured,
             State::Ignored => Interest::Ignored,
@@ -194,9 +214,19 @@ impl Application {
 
     fn start(&self, protocol: Protocol) -> State {
         match protocol {
-            Protocol::Http1 => State::Http(Box::new(Http::http1(self.limits, self.from_start, self.depth))),
-            Protocol::Http2 => State::Http(Box::new(Http::http2(self.limits, self.depth))),
-            Protocol::Tls => State::Tls(Box::new(Tls::new(self.limits))),
+            Protocol::Http1 => State::Http(Box::new(Http::http1(
+                self.limits,
+                self.from_start,
+                self.depth,
+                self.keys.clone(),
+            ))),
+            Protocol::Http2 => State::Http(Box::new(Http::http2(self.limits, self.depth, self.keys.clone()))),
+            Protocol::Tls => State::Tls(Box::new(Tls::new(
+                self.limits,
+                self.depth,
+                self.keys.clone(),
+                self.from_start,
+            ))),
             Protocol::Other => State::Ignored,
         }
     }
@@ -212,7 +242,7 @@ impl Application {
     ) {
         match &mut self.state {
             State::Http(http) => http.gap(direction, at, bytes, counters, out),
-            State::Tls(tls) => tls.stream.gap(direction, bytes),
+            State::Tls(tls) => tls.gap(direction, at, bytes, counters, out),
             State::Dns(streams) => {
                 let [to_server, to_client] = streams.as_mut();
                 let stream = if direction == Direction::ToServer {
@@ -254,15 +284,27 @@ impl Application {
         counters: &mut ApplicationCounters,
         out: &mut Output,
     ) {
-        if let State::Http(http) = &mut self.state {
-            http.fin(direction, at, counters, out);
+        match &mut self.state {
+            State::Http(http) => http.fin(direction, at, counters, out),
+            State::Tls(tls) => {
+                if let Some(inner) = &mut tls.inner {
+                    inner.fin(direction, at, counters, out);
+                }
+            }
+            _ => {}
         }
     }
 
     /// The flow is over.
     pub fn close(&mut self, at: At, counters: &mut ApplicationCounters, out: &mut Output) {
-        if let State::Http(http) = &mut self.state {
-            http.abort(at, counters, out);
+        match &mut self.state {
+            State::Http(http) => http.abort(at, counters, out),
+            State::Tls(tls) => {
+                if let Some(inner) = &mut tls.inner {
+                    inner.close(at, counters, out);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -309,15 +351,36 @@ fn dns_message(at: At, payload: Bytes, counters: &mut ApplicationCounters, out: 
 }
 
 impl Tls {
-    fn new(limits: ApplicationLimits) -> Self {
-        Self {
+    /// A connection; keys serve only where it was seen `from_start`.
+    fn new(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>, from_start: bool) -> Self {
+        let mut tls = Self {
             stream: tls::Stream::new(limits.tls),
             hello: None,
             to_server_encrypted: false,
             to_client_encrypted: false,
             opaque: false,
             events: Vec::new(),
+            decryptor: None,
+            decrypted: Vec::new(),
+            http2: false,
+            inner: None,
+            limits,
+            depth,
+        };
+        if let Some(keys) = keys {
+            if from_start {
+                tls.decryptor = Some(Box::new(Decryptor::new(keys, limits.decrypt)));
+            } else {
+                tls.decrypted.push(Decrypted::Failed {
+                    anomaly: Anomaly::new(
+                        AnomalyKind::TlsDecryptFailed,
+                        "the first packet of the connection is missing",
+                    ),
+                    at: At::default(),
+                });
+            }
         }
+        tls
     }
 
     fn data(
@@ -329,9 +392,67 @@ impl Tls {
         out: &mut Output,
     ) {
         if !self.opaque {
-            self.stream.data(direction, at, data, &mut self.events);
+            self.stream.data(direction, at, data.clone(), &mut self.events);
             self.flush(counters, out);
         }
+        if let Some(decryptor) = &mut self.decryptor {
+            decryptor.data(direction, at, data, &mut self.decrypted);
+        }
+        self.deliver(at, counters, out);
+    }
+
+    fn gap(
+        &mut self,
+        direction: Direction,
+        at: At,
+        bytes: u64,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
+        self.stream.gap(direction, bytes);
+        if let Some(decryptor) = &mut self.decryptor {
+            decryptor.gap(direction, at, bytes, &mut self.decrypted);
+        }
+        self.deliver(at, counters, out);
+    }
+
+    /// Hands plaintext to what speaks inside.
+    fn deliver(&mut self, now: At, counters: &mut ApplicationCounters, out: &mut Output) {
+        for item in std::mem::take(&mut self.decrypted) {
+            match item {
+                Decrypted::Data { direction, at, data } => {
+                    let inner = self.inner.get_or_insert_with(|| {
+                        counters.decrypted_flows = counters.decrypted_flows.saturating_add(1);
+                        let mut inner = Application::tunnelled(self.limits, self.depth, None);
+                        if self.http2 {
+                            inner.state = inner.start(Protocol::Http2);
+                        }
+                        Box::new(inner)
+                    });
+                    inner.data(direction, at, data, counters, out);
+                }
+                Decrypted::Gap { direction, at, bytes } => {
+                    if let Some(inner) = &mut self.inner {
+                        inner.gap(direction, at, bytes, counters, out);
+                    }
+                }
+                Decrypted::End { direction, at } => {
+                    if let Some(inner) = &mut self.inner {
+                        inner.fin(direction, at, counters, out);
+                    }
+                }
+                Decrypted::Protocol(name) => self.http2 = &*name == "h2",
+                Decrypted::Tls(event) => self.events.push(event),
+                Decrypted::Failed { anomaly, .. } => {
+                    self.decryptor = None;
+                    out.push((now, FlowEventKind::Anomaly(anomaly)));
+                    if self.opaque {
+                        out.push((now, FlowEventKind::Opaque));
+                    }
+                }
+            }
+        }
+        self.flush(counters, out);
     }
 
     fn flush(&mut self, counters: &mut ApplicationCounters, out: &mut Output) {
@@ -378,7 +499,9 @@ impl Tls {
                     }
                     if self.to_server_encrypted && self.to_client_encrypted && !self.opaque {
                         self.opaque = true;
-                        out.push((at, FlowEventKind::Opaque));
+                        if self.decryptor.is_none() {
+                            out.push((at, FlowEventKind::Opaque));
+                        }
                     }
                 }
                 TlsEvent::Anomaly { anomaly, at } => out.push((at, FlowEventKind::Anomaly(anomaly))),

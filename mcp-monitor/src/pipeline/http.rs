@@ -1,5 +1,7 @@
 //! One HTTP connection: HTTP/1 or HTTP/2, what it is upgraded to, and MCP over all of them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::application::{Application, ApplicationCounters, ApplicationLimits, Interest};
@@ -8,6 +10,7 @@ use crate::{
     proto::{
         http::{ExchangeId, HttpEvent},
         http1, http2,
+        tls::decrypt::KeyLog,
         websocket::{self, WsEvent},
     },
     types::{At, Direction, Plaintext},
@@ -48,27 +51,35 @@ pub(super) struct Http {
     tunnel: Option<Tunnel>,
     events: Vec<HttpEvent>,
     depth: u8,
+    /// For TLS inside a tunnel.
+    keys: Option<Arc<KeyLog>>,
 }
 
 impl Http {
-    pub(super) fn http1(limits: ApplicationLimits, from_start: bool, depth: u8) -> Self {
+    pub(super) fn http1(
+        limits: ApplicationLimits,
+        from_start: bool,
+        depth: u8,
+        keys: Option<Arc<KeyLog>>,
+    ) -> Self {
         let connection = if from_start {
             http1::Connection::from_start(limits.http1)
         } else {
             http1::Connection::new(limits.http1)
         };
-        Self::new(limits, Parser::One(Box::new(connection)), depth)
+        Self::new(limits, Parser::One(Box::new(connection)), depth, keys)
     }
 
-    pub(super) fn http2(limits: ApplicationLimits, depth: u8) -> Self {
+    pub(super) fn http2(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
         Self::new(
             limits,
             Parser::Two(Box::new(http2::Connection::new(limits.http2))),
             depth,
+            keys,
         )
     }
 
-    fn new(limits: ApplicationLimits, parser: Parser, depth: u8) -> Self {
+    fn new(limits: ApplicationLimits, parser: Parser, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
         Self {
             limits,
             parser,
@@ -76,6 +87,7 @@ impl Http {
             tunnel: None,
             events: Vec::new(),
             depth,
+            keys,
         }
     }
 
@@ -191,9 +203,11 @@ impl Http {
                 connection: Box::new(websocket::Connection::new(self.limits.websocket)),
                 exchange,
             },
-            "connect" if depth <= MAX_DEPTH => {
-                Tunnel::Any(Box::new(Application::tunnelled(self.limits, depth)))
-            }
+            "connect" if depth <= MAX_DEPTH => Tunnel::Any(Box::new(Application::tunnelled(
+                self.limits,
+                depth,
+                self.keys.clone(),
+            ))),
             _ => Tunnel::Unknown,
         });
     }

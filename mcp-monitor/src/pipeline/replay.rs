@@ -14,7 +14,8 @@ use crate::{
     config::pins::Pins,
     decode::{Decoded, Decoder},
     mcp::tracker::TrackerLimits,
-    source::{CaptureError, Merged},
+    proto::tls::decrypt::KeyLog,
+    source::{CaptureError, Merged, Secrets},
     types::{Anomaly, At, Severity},
 };
 
@@ -40,6 +41,8 @@ pub struct ReplayOptions {
     pub tracker: TrackerLimits,
     /// Dedup of alerts.
     pub alerts: AlerterOptions,
+    /// Logged secrets of TLS connections; those that captures carry are added.
+    pub keys: Arc<KeyLog>,
     /// Key of fingerprints; a fixed one by default, so that replays agree.
     pub fingerprint_key: Option<[u8; 32]>,
 }
@@ -79,7 +82,8 @@ pub fn replay<E>(
     if let Some(key) = &options.fingerprint_key {
         correlator.set_fingerprint_key(key);
     }
-    let mut shards = Shards::new(|index| Shard::new(index, options.shard.clone()));
+    let mut shards =
+        Shards::new(|index| Shard::new(index, options.shard.clone()).with_keys(options.keys.clone()));
     let mut reader = BatchReader {
         input: &mut input,
         decoder: &mut decoder,
@@ -100,6 +104,8 @@ pub fn replay<E>(
             more = reader.read(&mut batch, &mut totals);
             let next_anomalies = reader.decoder.take_anomalies();
             shards.collect(&mut events);
+            // Between two batches, so that it does not depend on threads which packets find them.
+            reader.take_keys(&options.keys);
             let end = if more {
                 End::Tick(reader.last)
             } else {
@@ -152,6 +158,24 @@ struct BatchReader<'a> {
 }
 
 impl BatchReader<'_> {
+    /// Takes the secrets that came with the packets read so far.
+    fn take_keys(&mut self, keys: &KeyLog) {
+        if !self.input.has_secrets() {
+            return;
+        }
+        for secrets in self.input.take_secrets() {
+            if secrets.kind == Secrets::TLS_KEY_LOG {
+                let added = keys.add(&secrets.data);
+                if added.malformed > 0 {
+                    tracing::warn!(
+                        lines = added.malformed,
+                        "the capture carries lines of a key log that cannot be read"
+                    );
+                }
+            }
+        }
+    }
+
     /// Decodes the next packets into `batch`; false at the end of the input.
     fn read(&mut self, batch: &mut Vec<Decoded>, totals: &mut Totals) -> bool {
         let mut bytes = 0_usize;

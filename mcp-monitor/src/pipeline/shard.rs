@@ -9,6 +9,7 @@ use crate::{
     decode::{Decoded, UdpDatagram},
     flow::{Control, FlowCounters, FlowEnd, FlowInfo, FlowLimits, FlowRef, FlowTable, Handler},
     mcp::{FlowEvent, FlowEventKind, conversation::Output},
+    proto::tls::decrypt::KeyLog,
     types::{Anomaly, At, Direction},
 };
 
@@ -48,6 +49,8 @@ struct Applications {
     output: Vec<Event>,
     scratch: Output,
     interests: Vec<(u64, Interest)>,
+    /// Logged secrets of TLS connections.
+    keys: Option<Arc<KeyLog>>,
 }
 
 impl Shard {
@@ -65,8 +68,16 @@ impl Shard {
                 output: Vec::new(),
                 scratch: Vec::new(),
                 interests: Vec::new(),
+                keys: None,
             },
         }
+    }
+
+    /// Opens TLS connections whose secrets are in `keys` when they begin.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Arc<KeyLog>) -> Self {
+        self.handler.keys = Some(keys);
+        self
     }
 
     /// Which one.
@@ -169,7 +180,8 @@ impl Handler for Applications {
     type App = Application;
 
     fn open(&mut self, flow: &Arc<FlowInfo>) -> Application {
-        let app = Application::new(flow, self.limits);
+        let keys = self.keys.as_ref().filter(|k| !k.is_empty()).cloned();
+        let app = Application::new(flow, self.limits, keys);
         let seen = FlowRef {
             info: flow.clone(),
             lost_bytes: 0,

@@ -162,6 +162,7 @@ impl Summary {
             add(&mut s.dns.nxdomain, a.dns_nxdomain);
             add(&mut s.tls.client_hellos, a.client_hellos);
             add(&mut s.tls.server_hellos, a.server_hellos);
+            add(&mut s.tls.decrypted_flows, a.decrypted_flows);
             add(&mut s.http.requests, a.conversation.http_requests);
             add(&mut s.http.responses, a.conversation.http_responses);
             add(&mut s.sse.streams, a.conversation.sse_streams);

@@ -69,6 +69,10 @@ kinds! {
     TlsMalformed = "tls-malformed",
     /// A handshake message above the limit.
     TlsOversize = "tls-oversize",
+    /// Logged keys were given, and none is for this connection.
+    TlsKeyMissing = "tls-key-missing",
+    /// The connection, or the rest of it, could not be decrypted with its logged keys.
+    TlsDecryptFailed = "tls-decrypt-failed",
     /// An HTTP head that does not parse; the stream waits for the next message.
     HttpMalformed = "http-malformed",
     /// A head or header count above the limit.

@@ -158,6 +158,6 @@ pub(super) fn parse_certificates(body: &Bytes) -> Option<Vec<Bytes>> {
 }
 
 /// Bytes one to one as the code points of the same number, so that nothing is lost.
-fn latin1(bytes: &[u8]) -> String {
+pub(super) fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|b| char::from(*b)).collect()
 }

@@ -1,6 +1,7 @@
 //! TLS records and handshakes as far as they are readable on the wire (RFC 8446, 5246, 6066, 7301).
 
 mod cipher;
+pub mod decrypt;
 mod hello;
 pub mod ja4;
 mod stream;
