@@ -2,23 +2,15 @@
 //!
 //! `RULE=RED-01` looks at one rule only; `KEEP=folder` leaves what was replayed there, for Wireshark.
 
+mod engine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
-use mcp_monitor::{
-    alert::{AlerterOptions, Mode},
-    config::{pins::Pins, program::Program},
-    detect::catalogue,
-    pipeline::{
-        correlator::Wanted,
-        record::Record,
-        replay::{ReplayOptions, replay},
-        shards::SHARDS,
-    },
-    source::{CaptureReader, Merged},
-};
+use engine::alerts;
+use mcp_monitor::detect::catalogue;
 use mcp_monitor_tests::transcript::{self, Fires, Kind, Rendering, Transcript};
 use mcp_monitor_tests::{binary, paths};
 use serde_json::Value;
@@ -29,52 +21,6 @@ fn transcripts() -> Vec<Transcript> {
         all.retain(|transcript| transcript.rule == rule);
     }
     all
-}
-
-/// The alerts of a capture, as records.
-fn alerts(capture: Vec<u8>, pins: Option<&str>) -> Result<Vec<Value>, String> {
-    let pins = match pins {
-        Some(text) => Pins::parse(text, "pins").map_err(|error| error.to_string())?,
-        None => Pins::default(),
-    };
-    let program = Program::default();
-    let options = ReplayOptions {
-        pins: Arc::new(pins),
-        wanted: Wanted {
-            alerts: true,
-            ..Wanted::default()
-        },
-        threads: 1,
-        decode: program.limits.decode(),
-        shard: program.limits.shard(SHARDS),
-        tracker: program.limits.tracker(),
-        alerts: AlerterOptions {
-            mode: Mode::Settled,
-            captures: vec!["transcript.pcap".to_owned()],
-            ..program.alerts.alerter()
-        },
-        fingerprint_key: None,
-    };
-    let reader = CaptureReader::from_bytes(capture.into(), Path::new("transcript.pcap"), 0)
-        .map_err(|error| error.to_string())?;
-    let mut out = Vec::new();
-    let outcome = replay(
-        Merged::new(vec![reader]),
-        options,
-        |records| {
-            for record in records {
-                if let Record::Alert(alert) = record {
-                    out.push(serde_json::to_value(&alert).map_err(|error| error.to_string())?);
-                }
-            }
-            Ok::<(), String>(())
-        },
-        |_| {},
-    )?;
-    match outcome.error {
-        Some(error) => Err(error.to_string()),
-        None => Ok(out),
-    }
 }
 
 /// What must be the same in every rendering.
