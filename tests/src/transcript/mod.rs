@@ -149,7 +149,9 @@ fn load_file(path: &Path, common: &Value) -> Result<Vec<Transcript>> {
             let title = args.needed("title")?;
             let scene = take_scene(&mut args, &scene)?;
             let mut steps = first.clone();
-            steps.extend(args.list("steps"));
+            for step in args.list("steps") {
+                expand(step, &mut steps).with_context(|| title.clone())?;
+            }
             let fires = args.list("fires").into_iter().map(fires).collect::<Result<_>>()?;
             let not = match args.value("not") {
                 None => Vec::new(),
@@ -213,6 +215,36 @@ fn merge(base: &mut Value, over: &Value) {
             }
         }
         (base, over) => *base = over.clone(),
+    }
+}
+
+/// `repeat: {times, steps}` as so many steps, with the number of the round for `${i}`.
+fn expand(step: Value, into: &mut Vec<Value>) -> Result<()> {
+    let Some(repeat) = step.get("repeat") else {
+        into.push(step);
+        return Ok(());
+    };
+    let mut args = Args::new("repeat", repeat.clone())?;
+    let times = args.number("times")?.context("repeat: times")?;
+    let steps = args.list("steps");
+    args.done()?;
+    for round in 0..times {
+        for step in &steps {
+            expand(numbered(step, round), into)?;
+        }
+    }
+    Ok(())
+}
+
+fn numbered(value: &Value, round: u64) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace("${i}", &round.to_string())),
+        Value::Array(list) => list.iter().map(|value| numbered(value, round)).collect(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), numbered(value, round)))
+            .collect(),
+        other => other.clone(),
     }
 }
 
