@@ -12,6 +12,8 @@ const DATA: u8 = 23;
 /// What a client offers.
 pub(super) struct Offer {
     versions: Vec<u16>,
+    /// Of an earlier session, which it wants to go on with.
+    session: Vec<u8>,
     body: Vec<u8>,
 }
 
@@ -21,10 +23,12 @@ pub(super) struct Choice {
     body: Vec<u8>,
     chain: Vec<Vec<u8>>,
     wants_certificate: bool,
+    /// An earlier session goes on.
+    resumed: bool,
 }
 
 impl Offer {
-    /// `{versions, ciphers, groups, alpn, ech, psk, grease}`, each with what OpenSSL 3 offers as its default.
+    /// `{versions, ciphers, groups, alpn, ech, psk, session, grease}`, each with what OpenSSL 3 offers as its default.
     pub(super) fn read(args: &mut Args, sni: Option<&str>, seed: u8) -> Result<Self> {
         let versions = match args.texts("versions")? {
             list if list.is_empty() => vec![0x0304, 0x0303],
@@ -40,7 +44,9 @@ impl Offer {
         let alpn = args.texts("alpn")?;
         let mut body = highest.min(0x0303).to_be_bytes().to_vec();
         body.extend((0..32_u8).map(|at| at.wrapping_mul(7).wrapping_add(seed)));
-        body.push(0);
+        let session = if args.flag("session", false)? { vec![0x6d; 32] } else { Vec::new() };
+        body.push(session.len() as u8);
+        body.extend_from_slice(&session);
         vector16(&mut body, &words(&ciphers));
         body.extend_from_slice(&[1, 0]);
         let mut extensions = Vec::new();
@@ -85,7 +91,11 @@ impl Offer {
             extension(&mut extensions, 41, &[0, 8, 0, 2, 1, 2, 0, 0, 0, 0, 0, 3, 2, 7, 7]);
         }
         vector16(&mut body, &extensions);
-        Ok(Self { versions, body })
+        Ok(Self {
+            versions,
+            session,
+            body,
+        })
     }
 
     /// The record.
@@ -96,7 +106,7 @@ impl Offer {
 }
 
 impl Choice {
-    /// `{version, cipher, group, alpn, sentinel, retry, extensions, chain, certificate_request}`.
+    /// `{version, cipher, group, alpn, sentinel, retry, extensions, chain, certificate_request, resumed}`.
     pub(super) fn read(
         args: &mut Args,
         offer: &Offer,
@@ -124,7 +134,10 @@ impl Choice {
             random = RETRY;
         }
         body.extend_from_slice(&random);
-        body.push(0);
+        let resumed = args.flag("resumed", false)?;
+        let session: &[u8] = if resumed || modern { &offer.session } else { &[] };
+        body.push(session.len() as u8);
+        body.extend_from_slice(session);
         body.extend_from_slice(&cipher.to_be_bytes());
         body.push(0);
         let mut extensions = Vec::new();
@@ -160,6 +173,7 @@ impl Choice {
                 .map(|name| certificates(name))
                 .collect::<Result<_>>()?,
             wants_certificate: args.flag("certificate_request", false)?,
+            resumed,
         })
     }
 
@@ -176,6 +190,11 @@ impl Choice {
             out.extend(record(DATA, 0x0303, &[0xc3; 1200]));
             return out;
         }
+        if self.resumed {
+            out.extend(record(20, self.version, &[1]));
+            out.extend(record(HANDSHAKE, self.version, &[0xe9; 40]));
+            return out;
+        }
         let mut rest = handshake(11, &certificates(&self.chain));
         rest.extend(handshake(12, &[0x33; 140]));
         if self.wants_certificate {
@@ -190,7 +209,7 @@ impl Choice {
     pub(super) fn finish(&self, own: Option<&[Vec<u8>]>) -> (Vec<u8>, Vec<u8>) {
         let version = self.version.min(0x0303);
         let mut client = Vec::new();
-        if self.version < 0x0304 {
+        if self.version < 0x0304 && !self.resumed {
             let mut messages = Vec::new();
             if self.wants_certificate {
                 messages.extend(handshake(11, &certificates(own.unwrap_or_default())));
@@ -205,7 +224,7 @@ impl Choice {
         let kind = if self.version < 0x0304 { HANDSHAKE } else { DATA };
         client.extend(record(kind, version, &[0xe7; 40]));
         let mut server = Vec::new();
-        if self.version < 0x0304 {
+        if self.version < 0x0304 && !self.resumed {
             server = record(20, version, &[1]);
             server.extend(record(HANDSHAKE, version, &[0xe9; 40]));
         }
