@@ -58,17 +58,20 @@ fn without_fingerprints(text: &str) -> String {
     const MARK: &str = ", fingerprint ";
     let mut out = text.to_owned();
     while let Some(at) = out.find(MARK) {
-        let digits = out[at + MARK.len()..].chars().take_while(char::is_ascii_hexdigit).count();
+        let digits = out[at + MARK.len()..]
+            .chars()
+            .take_while(char::is_ascii_hexdigit)
+            .count();
         out.replace_range(at..at + MARK.len() + digits, "");
     }
     out
 }
 
-#[test]
-fn benign_traffic_gives_no_alert_but_what_is_true_of_it() {
-    let mut found = BTreeSet::new();
-    let benign = paths::captures().join("benign");
-    let mut files: Vec<_> = std::fs::read_dir(&benign)
+/// Every benign capture and every benign twin, by name.
+fn benign() -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    let folder = paths::captures().join("benign");
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
         .expect("captures")
         .map(|entry| entry.expect("entry").path())
         .filter(|path| path.extension().is_some_and(|e| e == "pcap" || e == "pcapng"))
@@ -77,25 +80,34 @@ fn benign_traffic_gives_no_alert_but_what_is_true_of_it() {
     assert!(files.len() >= 35, "only {} captures", files.len());
     for path in files {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        let capture = std::fs::read(&path).expect("capture");
-        let log = benign.join("keys").join(&name).with_extension("keylog");
-        if let Ok(log) = std::fs::read(log) {
+        all.push((name, std::fs::read(&path).expect("capture")));
+    }
+    for transcript in transcript::load(&paths::captures().join("rules")).expect("transcripts") {
+        if transcript.kind == Kind::Benign {
+            let name = format!("{}: {}", transcript.rule, transcript.title);
+            all.push((name, transcript.render(Rendering::Plain).expect("rendered")));
+        }
+    }
+    all
+}
+
+#[test]
+fn benign_traffic_gives_no_alert_but_what_is_true_of_it() {
+    let mut found = BTreeSet::new();
+    let keys = paths::captures().join("benign/keys");
+    for (name, capture) in benign() {
+        if let Ok(log) = std::fs::read(keys.join(&name).with_extension("keylog")) {
             let source = format!("{name} with its key log");
             let opened = alerts_with_keys(capture.clone(), None, &log).expect("replay");
             found.extend(rows(&source, &opened));
         }
         found.extend(rows(&name, &alerts(capture, None).expect("replay")));
     }
-    for transcript in transcript::load(&paths::captures().join("rules")).expect("transcripts") {
-        if transcript.kind == Kind::Benign {
-            let name = format!("{}: {}", transcript.rule, transcript.title);
-            let capture = transcript.render(Rendering::Plain).expect("rendered");
-            found.extend(rows(&name, &alerts(capture, None).expect("replay")));
-        }
-    }
     let due = table();
     let list = |rows: Vec<&Row>| -> String {
-        let lines = rows.into_iter().map(|(source, rule, observed)| format!("  {source}: {rule} {observed:?}\n"));
+        let lines = rows
+            .into_iter()
+            .map(|(source, rule, observed)| format!("  {source}: {rule} {observed:?}\n"));
         lines.collect()
     };
     let (surplus, stale) = (

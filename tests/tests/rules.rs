@@ -1,6 +1,6 @@
 //! Every rule against its attacks and their benign twins, in every form that the wire can give them.
 //!
-//! `RULE=RED-01` looks at one rule only; `KEEP=folder` leaves what was replayed there, for Wireshark.
+//! `RULE=RED-01` looks at one rule only; `KEEP=folder` leaves captures and pins there, for Wireshark.
 
 mod engine;
 
@@ -17,6 +17,12 @@ use serde_json::Value;
 
 fn transcripts() -> Vec<Transcript> {
     let mut all = transcript::load(&paths::captures().join("rules")).expect("transcripts");
+    if let Ok(folder) = std::env::var("KEEP") {
+        all.iter()
+            .for_each(|transcript| keep(transcript, Path::new(&folder)));
+    }
+    // Of rules that this build does not have there is nothing to see; the table names them.
+    all.retain(|transcript| catalogue::meta(&transcript.rule).is_some());
     if let Ok(rule) = std::env::var("RULE") {
         all.retain(|transcript| transcript.rule == rule);
     }
@@ -51,7 +57,11 @@ impl Essence {
     }
 
     fn in_ipv6(mut self) -> Self {
-        self.expected = self.expected.iter().map(|text| transcript::to_ipv6(text)).collect();
+        self.expected = self
+            .expected
+            .iter()
+            .map(|text| transcript::to_ipv6(text))
+            .collect();
         self.observed = self.observed.as_deref().map(transcript::to_ipv6);
         self
     }
@@ -79,10 +89,8 @@ fn show(set: &BTreeSet<Essence>) -> String {
 fn check_plain(transcript: &Transcript, found: &BTreeSet<Essence>) -> Option<String> {
     let due: BTreeSet<&str> = transcript.fires.iter().map(|fires| fires.rule.as_str()).collect();
     let came: BTreeSet<&str> = found.iter().map(|it| it.rule.as_str()).collect();
-    let (missed, surplus): (Vec<&&str>, Vec<&&str>) = (
-        due.difference(&came).collect(),
-        came.difference(&due).collect(),
-    );
+    let (missed, surplus): (Vec<&&str>, Vec<&&str>) =
+        (due.difference(&came).collect(), came.difference(&due).collect());
     if !missed.is_empty() || !surplus.is_empty() {
         return Some(format!(
             "missed {missed:?}, came unasked {surplus:?}; alerts:\n{}",
@@ -92,7 +100,10 @@ fn check_plain(transcript: &Transcript, found: &BTreeSet<Essence>) -> Option<Str
     let met = |fires: &Fires| {
         found.iter().any(|it| {
             it.rule == fires.rule
-                && fires.observed.as_ref().is_none_or(|text| it.observed.as_ref() == Some(text))
+                && fires
+                    .observed
+                    .as_ref()
+                    .is_none_or(|text| it.observed.as_ref() == Some(text))
                 && fires.expected.as_ref().is_none_or(|list| it.expected == *list)
         })
     };
@@ -131,8 +142,9 @@ fn judge(transcript: &Transcript) -> Outcome {
     for rendering in Rendering::ALL {
         let left_out = transcript.left_out(rendering).is_some();
         let run = || -> Result<(BTreeSet<Essence>, Vec<u8>), String> {
-            let capture = transcript.render(rendering).map_err(|error| format!("{error:#}"))?;
-            keep(transcript, rendering, &capture);
+            let capture = transcript
+                .render(rendering)
+                .map_err(|error| format!("{error:#}"))?;
             let pins = transcript.pins(rendering).map_err(|error| format!("{error:#}"))?;
             let found = alerts(capture.clone(), pins.as_deref())?;
             Ok((essences(&found), capture))
@@ -154,11 +166,15 @@ fn judge(transcript: &Transcript) -> Outcome {
                     false => as_plain.clone(),
                 };
                 if found == due && left_out {
-                    outcome.failures.push(format!("{}: holds; off its list under `not`", name(rendering)));
+                    outcome
+                        .failures
+                        .push(format!("{}: holds; off its list under `not`", name(rendering)));
                 } else if found == due {
                     outcome.held.push(rendering);
                 } else if !left_out {
-                    let only = |a: &BTreeSet<Essence>, b: &BTreeSet<Essence>| show(&a.difference(b).cloned().collect());
+                    let only = |a: &BTreeSet<Essence>, b: &BTreeSet<Essence>| {
+                        show(&a.difference(b).cloned().collect())
+                    };
                     outcome.failures.push(format!(
                         "{}: differs from the plain form; missing:\n{}\n    surplus:\n{}",
                         name(rendering),
@@ -172,15 +188,20 @@ fn judge(transcript: &Transcript) -> Outcome {
     outcome
 }
 
-fn keep(transcript: &Transcript, rendering: Rendering, capture: &[u8]) {
-    if let Ok(folder) = std::env::var("KEEP") {
-        let title: String = transcript
-            .title
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-            .collect();
-        let name = format!("{}-{title}-{}.pcap", transcript.rule, rendering.name());
-        std::fs::write(Path::new(&folder).join(name), capture).expect("KEEP");
+/// Leaves captures and pins in a folder.
+fn keep(transcript: &Transcript, folder: &Path) {
+    let title: String = transcript
+        .title
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    for rendering in Rendering::ALL {
+        let name = format!("{}-{title}-{}", transcript.rule, rendering.name());
+        let capture = transcript.render(rendering).expect("rendered");
+        std::fs::write(folder.join(format!("{name}.pcap")), capture).expect("KEEP");
+        if let Some(pins) = transcript.pins(rendering).expect("pins") {
+            std::fs::write(folder.join(format!("{name}.yaml")), pins).expect("KEEP");
+        }
     }
 }
 
@@ -208,7 +229,12 @@ fn attacks_fire_and_their_twins_are_silent_in_every_form() {
         .values()
         .flat_map(|outcome| outcome.failures.iter().map(String::as_str))
         .collect();
-    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} failures\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 /// rule × fires × silent × renderings.
@@ -229,7 +255,11 @@ fn table(transcripts: &[Transcript], outcomes: &BTreeMap<usize, Outcome>) {
         };
         let ((fires, attacks), (silent, benign)) = (of(Kind::Attack), of(Kind::Benign));
         if attacks.is_empty() && benign.is_empty() {
-            println!("| {rule} | - | - | - |");
+            let why = match catalogue::meta(rule) {
+                Some(_) => "no transcript",
+                None => "not in this build",
+            };
+            println!("| {rule} | - | - | {why} |");
             continue;
         }
         let forms: BTreeSet<Rendering> = attacks
@@ -250,7 +280,10 @@ fn table(transcripts: &[Transcript], outcomes: &BTreeMap<usize, Outcome>) {
             names.join(" ")
         );
     }
-    println!("{} transcripts, {runs} replays as they should be", transcripts.len());
+    println!(
+        "{} transcripts, {runs} replays as they should be",
+        transcripts.len()
+    );
 }
 
 fn catalogue_ids() -> Vec<&'static str> {

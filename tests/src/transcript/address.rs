@@ -50,7 +50,11 @@ pub fn rewrite(text: &str) -> String {
             Ok(ip) if !glued => {
                 let url = out.ends_with("//") || out.ends_with('@') || after.starts_with(':');
                 let twin = twin(ip);
-                out.push_str(&if url { format!("[{twin}]") } else { twin.to_string() });
+                out.push_str(&if url {
+                    format!("[{twin}]")
+                } else {
+                    twin.to_string()
+                });
                 let (bits, more) = prefix(after);
                 if let Some(bits) = bits.filter(|_| !url) {
                     let wide = match ip.octets() {
@@ -78,9 +82,7 @@ fn prefix(after: &str) -> (Option<u32>, &str) {
     let Some(digits) = after.strip_prefix('/') else {
         return (None, after);
     };
-    let end = digits
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(digits.len());
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     match digits[..end].parse::<u32>() {
         Ok(bits) if bits <= 32 => (Some(bits), &digits[end..]),
         _ => (None, after),
@@ -97,13 +99,19 @@ mod tests {
             ("203.0.113.5", "2001:db8::cb00:7105"),
             ("203.0.113.0/24", "2001:db8::cb00:7100/120"),
             ("http://203.0.113.5/mcp", "http://[2001:db8::cb00:7105]/mcp"),
-            ("http://203.0.113.5:8000/24", "http://[2001:db8::cb00:7105]:8000/24"),
+            (
+                "http://203.0.113.5:8000/24",
+                "http://[2001:db8::cb00:7105]:8000/24",
+            ),
             ("203.0.113.5:80", "[2001:db8::cb00:7105]:80"),
             ("127.0.0.1", "::1"),
             ("127.0.0.0/8", "::1/128"),
             ("is at 169.254.169.254.", "is at fd00:ec2::254."),
             ("10.1.0.5", "fd77::a01:5"),
-            ("version 4.2.0 of python-1.2.3.4", "version 4.2.0 of python-1.2.3.4"),
+            (
+                "version 4.2.0 of python-1.2.3.4",
+                "version 4.2.0 of python-1.2.3.4",
+            ),
             ("2026-07-28", "2026-07-28"),
         ] {
             assert_eq!(rewrite(text), expected, "{text}");

@@ -85,7 +85,13 @@ impl Record {
             6 => {
                 let mut data = encoded(&args.needed("primary")?);
                 data.extend(encoded("hostmaster.example"));
-                for word in [args.number("serial")?.unwrap_or(1) as u32, 7200, 3600, 1_209_600, 300] {
+                for word in [
+                    args.number("serial")?.unwrap_or(1) as u32,
+                    7200,
+                    3600,
+                    1_209_600,
+                    300,
+                ] {
                     data.extend_from_slice(&word.to_be_bytes());
                 }
                 data
@@ -110,7 +116,9 @@ impl Record {
 
 /// SvcPriority, TargetName, SvcParams.
 fn service(args: &mut Args) -> Result<Vec<u8>> {
-    let mut data = (args.number("priority")?.unwrap_or(1) as u16).to_be_bytes().to_vec();
+    let mut data = (args.number("priority")?.unwrap_or(1) as u16)
+        .to_be_bytes()
+        .to_vec();
     data.extend(encoded(&args.text("target")?.unwrap_or_default()));
     let mut parameter = |key: u16, value: &[u8]| {
         data.extend_from_slice(&key.to_be_bytes());
@@ -146,7 +154,13 @@ pub(super) fn question(lookup: &Lookup) -> Vec<u8> {
 pub(super) fn answer(lookup: &Lookup, rcode: u16, records: &[Record]) -> Vec<u8> {
     let mut out = Vec::new();
     let authority = records.iter().filter(|record| record.authority).count();
-    head(&mut out, lookup, 0x8180 | rcode, records.len() - authority, authority);
+    head(
+        &mut out,
+        lookup,
+        0x8180 | rcode,
+        records.len() - authority,
+        authority,
+    );
     for wanted in [false, true] {
         for record in records.iter().filter(|record| record.authority == wanted) {
             if record.owner == lookup.name {

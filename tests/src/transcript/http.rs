@@ -113,8 +113,9 @@ impl Http {
             Body::Whole(bytes) => bytes.clone(),
             Body::Open => Vec::new(),
         };
-        let compressible =
-            !has(&headers, "content-encoding") && !has(&headers, "content-length") && (open || !whole.is_empty());
+        let compressible = !has(&headers, "content-encoding")
+            && !has(&headers, "content-length")
+            && (open || !whole.is_empty());
         if self.rendering.gzip() && compressible {
             headers.push(("content-encoding".to_owned(), "gzip".to_owned()));
             if open {
@@ -175,7 +176,11 @@ impl Http {
         if self.rendering.http2() {
             http2::data(&mut out, self.stream, &bytes, false);
         } else {
-            let size = if self.rendering.chunked() { CHUNK } else { bytes.len().max(1) };
+            let size = if self.rendering.chunked() {
+                CHUNK
+            } else {
+                bytes.len().max(1)
+            };
             for piece in bytes.chunks(size) {
                 http::chunk(&mut out, piece);
             }
@@ -253,7 +258,9 @@ pub(super) fn overlay(headers: &mut Vec<(String, String)>, over: &[Field]) {
         if !done.iter().any(|other| other.eq_ignore_ascii_case(name)) {
             if let (Some(value), Some(at)) = (
                 value,
-                headers.iter().position(|(other, _)| other.eq_ignore_ascii_case(name)),
+                headers
+                    .iter()
+                    .position(|(other, _)| other.eq_ignore_ascii_case(name)),
             ) {
                 headers[at].1.clone_from(value);
                 done.push(name);

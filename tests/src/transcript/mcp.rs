@@ -48,7 +48,9 @@ impl Player<'_> {
                 let answer = match (args.value("result"), args.value("error")) {
                     (Some(result), _) => Answer::Result(result),
                     (_, Some(error)) => Answer::Error(error),
-                    _ if who.reply.body.is_some() || who.reply.status.is_some() || who.reply.none => Answer::Nothing,
+                    _ if who.reply.body.is_some() || who.reply.status.is_some() || who.reply.none => {
+                        Answer::Nothing
+                    }
                     _ => Answer::Result(json!({})),
                 };
                 self.ask(&who, &method, params, answer, args)
@@ -87,7 +89,9 @@ impl Player<'_> {
             _ => self.talk(who).clone(),
         };
         *self.talk(who) = fresh;
-        let wish = args.text("version")?.unwrap_or_else(|| who.client.protocol.clone());
+        let wish = args
+            .text("version")?
+            .unwrap_or_else(|| who.client.protocol.clone());
         let agreed = args
             .text("agreed")?
             .or_else(|| who.server.protocol.clone())
@@ -102,7 +106,10 @@ impl Player<'_> {
             "capabilities": args.value("capabilities").unwrap_or_else(|| who.server.capabilities.clone()),
             "serverInfo": args.value("info").unwrap_or_else(|| who.server.info.clone()),
         });
-        if let Some(text) = args.text("instructions")?.or_else(|| who.server.instructions.clone()) {
+        if let Some(text) = args
+            .text("instructions")?
+            .or_else(|| who.server.instructions.clone())
+        {
             result["instructions"] = json!(text);
         }
         let session = args.text("session")?.or_else(|| who.server.session.clone());
@@ -111,7 +118,11 @@ impl Player<'_> {
         if who.server.transport == Transport::StreamableHttp {
             self.talk(who).session = session.clone();
         }
-        let answer = if refused { Answer::Nothing } else { Answer::Result(result) };
+        let answer = if refused {
+            Answer::Nothing
+        } else {
+            Answer::Result(result)
+        };
         self.ask(who, "initialize", Some(params), answer, args)?;
         if refused {
             return Ok(());
@@ -134,13 +145,20 @@ impl Player<'_> {
             "supportedVersions": args.value("versions").unwrap_or_else(|| json!([MODERN])),
             "capabilities": args.value("capabilities").unwrap_or_else(|| who.server.capabilities.clone()),
         });
-        if let Some(text) = args.text("instructions")?.or_else(|| who.server.instructions.clone()) {
+        if let Some(text) = args
+            .text("instructions")?
+            .or_else(|| who.server.instructions.clone())
+        {
             result["instructions"] = json!(text);
         }
         self.talk(who).next_id = 1;
         let refused = who.reply.status.is_some_and(|status| status >= 300);
         self.talk(who).version = Some(MODERN.to_owned());
-        let answer = if refused { Answer::Nothing } else { Answer::Result(result) };
+        let answer = if refused {
+            Answer::Nothing
+        } else {
+            Answer::Result(result)
+        };
         self.ask(who, "server/discover", None, answer, args)?;
         if refused {
             self.talk(who).version = None;
@@ -215,7 +233,10 @@ impl Player<'_> {
     }
 
     fn is_modern(&mut self, who: &Who) -> bool {
-        self.talk(who).version.as_deref().is_some_and(|version| version >= MODERN)
+        self.talk(who)
+            .version
+            .as_deref()
+            .is_some_and(|version| version >= MODERN)
     }
 
     /// A request and its answer. Takes `id` and `before`.
@@ -334,14 +355,28 @@ impl Player<'_> {
         }
     }
 
-    fn post_streamable(&mut self, who: &Who, text: &str, answer: Option<String>, before: &[Value]) -> Result<()> {
+    fn post_streamable(
+        &mut self,
+        who: &Who,
+        text: &str,
+        answer: Option<String>,
+        before: &[Value],
+    ) -> Result<()> {
         let request = self.request(who, "POST", None, text);
         let written = who.reply.body.as_ref().map(plain);
         let unusual = who.reply.status.is_some_and(|status| status != 200)
-            || who.reply.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+            || who
+                .reply
+                .headers
+                .iter()
+                .any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let answer = if unusual { None } else { written.clone().or(answer) };
         let events = answer.is_some() && (who.server.events || self.rendering.sse() || !before.is_empty());
-        let media = if events { "text/event-stream" } else { "application/json" };
+        let media = if events {
+            "text/event-stream"
+        } else {
+            "application/json"
+        };
         let mut own = Vec::new();
         if let Some(session) = &self.talk(who).session {
             own.push(("mcp-session-id".to_owned(), session.clone()));
@@ -359,7 +394,11 @@ impl Player<'_> {
             (Some(answer), false) => Body::Whole(answer.clone().into_bytes()),
             (None, false) => Body::Whole(written.unwrap_or_default().into_bytes()),
         };
-        let response = Response { status, headers, body };
+        let response = Response {
+            status,
+            headers,
+            body,
+        };
         let key = self.link(who, "")?;
         self.at(&key)?.0.lossy = who.reply.lost;
         self.exchange(&key, &request, (!who.reply.none).then_some(&response))?;
@@ -460,7 +499,9 @@ impl Player<'_> {
         ];
         let response = Response {
             status: 101,
-            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
             body: Body::Whole(Vec::new()),
         };
         let key = self.link(who, " websocket")?;

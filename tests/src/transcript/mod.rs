@@ -77,8 +77,13 @@ impl Transcript {
         let Some(pins) = self.scene.get("pins").filter(|pins| !pins.is_null()) else {
             return Ok(None);
         };
-        let pins = text::fill(pins)?;
-        let pins = if rendering.ipv6() { address::to_ipv6(&pins) } else { pins };
+        let folder = std::path::absolute(self.file.parent().unwrap_or(Path::new(".")))?;
+        let pins = text::fill(&replaced(pins, "${folder}", &folder.display().to_string()))?;
+        let pins = if rendering.ipv6() {
+            address::to_ipv6(&pins)
+        } else {
+            pins
+        };
         // JSON is YAML.
         Ok(Some(serde_json::to_string_pretty(&pins)?))
     }
@@ -87,18 +92,29 @@ impl Transcript {
     pub fn render(&self, rendering: Rendering) -> Result<Vec<u8>> {
         let form = |value: &Value| {
             let value = text::fill(value)?;
-            anyhow::Ok(if rendering.ipv6() { address::to_ipv6(&value) } else { value })
+            anyhow::Ok(if rendering.ipv6() {
+                address::to_ipv6(&value)
+            } else {
+                value
+            })
         };
         let folder = self.file.parent().unwrap_or(Path::new(".")).join("certificates");
         let certificates = |name: &str| certificate(&folder.join(format!("{name}.pem")));
-        let mut player = Player::new(&form(&self.scene)?, rendering, &certificates)?;
+        // Pins are no part of the traffic.
+        let mut scene = self.scene.clone();
+        scene["pins"] = Value::Null;
+        let mut player = Player::new(&form(&scene)?, rendering, &certificates)?;
         for (index, step) in self.steps.iter().enumerate() {
             player
                 .step(&form(step)?)
                 .with_context(|| format!("{}: {}: step {}", self.rule, self.title, index + 1))?;
         }
         let packets = player.finish()?;
-        Ok(if rendering.vxlan() { vxlan::encapsulate(&packets) } else { packets })
+        Ok(if rendering.vxlan() {
+            vxlan::encapsulate(&packets)
+        } else {
+            packets
+        })
     }
 
     /// Whether a rendering is left out, and why.
@@ -117,7 +133,9 @@ pub fn load(folder: &Path) -> Result<Vec<Transcript>> {
         .with_context(|| folder.display().to_string())?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_>>()?;
-    files.retain(|path| path.extension().is_some_and(|e| e == "yaml") && path.file_stem().is_some_and(|n| n != "common"));
+    files.retain(|path| {
+        path.extension().is_some_and(|e| e == "yaml") && path.file_stem().is_some_and(|n| n != "common")
+    });
     files.sort();
     let mut all = Vec::new();
     for file in files {
@@ -230,19 +248,20 @@ fn expand(step: Value, into: &mut Vec<Value>) -> Result<()> {
     args.done()?;
     for round in 0..times {
         for step in &steps {
-            expand(numbered(step, round), into)?;
+            expand(replaced(step, "${i}", &round.to_string()), into)?;
         }
     }
     Ok(())
 }
 
-fn numbered(value: &Value, round: u64) -> Value {
+/// With `what` replaced in all texts.
+fn replaced(value: &Value, what: &str, by: &str) -> Value {
     match value {
-        Value::String(text) => Value::String(text.replace("${i}", &round.to_string())),
-        Value::Array(list) => list.iter().map(|value| numbered(value, round)).collect(),
+        Value::String(text) => Value::String(text.replace(what, by)),
+        Value::Array(list) => list.iter().map(|value| replaced(value, what, by)).collect(),
         Value::Object(map) => map
             .iter()
-            .map(|(key, value)| (key.clone(), numbered(value, round)))
+            .map(|(key, value)| (key.clone(), replaced(value, what, by)))
             .collect(),
         other => other.clone(),
     }

@@ -182,10 +182,7 @@ impl Network {
     }
 
     /// Writes a packet, and where every packet is captured twice its copy.
-    fn copies(
-        &mut self,
-        write: impl Fn(&mut Capture<Vec<u8>>, u64) -> std::io::Result<()>,
-    ) -> Result<()> {
+    fn copies(&mut self, write: impl Fn(&mut Capture<Vec<u8>>, u64) -> std::io::Result<()>) -> Result<()> {
         self.wait(PACE);
         let id = self.capture.next_id();
         write(&mut self.capture, self.time)?;

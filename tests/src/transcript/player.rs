@@ -62,7 +62,11 @@ pub(super) struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    pub(super) fn new(scene: &Value, rendering: Rendering, certificates: &'a Certificates<'a>) -> Result<Self> {
+    pub(super) fn new(
+        scene: &Value,
+        rendering: Rendering,
+        certificates: &'a Certificates<'a>,
+    ) -> Result<Self> {
         let all = |key: &str| scene.get(key).and_then(Value::as_object).into_iter().flatten();
         let resolver = scene.get("resolver").and_then(Value::as_str);
         Ok(Self {
@@ -86,7 +90,10 @@ impl<'a> Player<'a> {
 
     /// Plays one step: `{verb: {…}}`.
     pub(super) fn step(&mut self, step: &Value) -> Result<()> {
-        let Some((verb, value)) = step.as_object().filter(|map| map.len() == 1).and_then(|map| map.iter().next())
+        let Some((verb, value)) = step
+            .as_object()
+            .filter(|map| map.len() == 1)
+            .and_then(|map| map.iter().next())
         else {
             bail!("a step is one verb with its arguments, not {step}");
         };
@@ -171,7 +178,10 @@ impl<'a> Player<'a> {
             return Ok(SocketAddr::new(client.ip, port));
         }
         let server = self.server(Some(text))?;
-        Ok(SocketAddr::new(server.ip, if port == 0 { server.port } else { port }))
+        Ok(SocketAddr::new(
+            server.ip,
+            if port == 0 { server.port } else { port },
+        ))
     }
 
     /// The connection between two, opened if there is none that is free.
@@ -188,18 +198,27 @@ impl<'a> Player<'a> {
         }
         let server = SocketAddr::new(at, who.server.port);
         let connection = self.network.open(who.client.ip, server)?;
-        self.links.insert(key.clone(), Http::new(connection, self.rendering));
+        self.links
+            .insert(key.clone(), Http::new(connection, self.rendering));
         Ok(key)
     }
 
     /// A connection by its key.
     pub(super) fn at(&mut self, key: &str) -> Result<(&mut Http, &mut Network)> {
-        let http = self.links.get_mut(key).with_context(|| format!("no connection {key}"))?;
+        let http = self
+            .links
+            .get_mut(key)
+            .with_context(|| format!("no connection {key}"))?;
         Ok((http, &mut self.network))
     }
 
     /// One exchange. With an open body, more is to come on the same connection.
-    pub(super) fn exchange(&mut self, key: &str, request: &Request, response: Option<&Response>) -> Result<()> {
+    pub(super) fn exchange(
+        &mut self,
+        key: &str,
+        request: &Request,
+        response: Option<&Response>,
+    ) -> Result<()> {
         let (http, network) = self.at(key)?;
         http.request(network, request)?;
         network.wait(2_000);
@@ -327,7 +346,8 @@ impl<'a> Player<'a> {
         let description = alert.number("description")?.unwrap_or(40) as u8;
         alert.done()?;
         if from.as_deref() == Some("server") {
-            self.network.send(connection, Side::Server, &tls::alert(description))?;
+            self.network
+                .send(connection, Side::Server, &tls::alert(description))?;
             return self.network.close(connection);
         }
         if retry {
@@ -338,7 +358,8 @@ impl<'a> Player<'a> {
         }
         self.network.send(connection, Side::Server, &choice.flight())?;
         if from.is_some() {
-            self.network.send(connection, Side::Client, &tls::alert(description))?;
+            self.network
+                .send(connection, Side::Client, &tls::alert(description))?;
             return self.network.close(connection);
         }
         let own = chain
@@ -411,9 +432,14 @@ impl<'a> Player<'a> {
         let who = self.who(args)?;
         let body = args.value("body");
         let form = args.text("form")?;
-        let method = args
-            .text("method")?
-            .unwrap_or_else(|| if body.is_some() || form.is_some() { "POST" } else { "GET" }.to_owned());
+        let method = args.text("method")?.unwrap_or_else(|| {
+            if body.is_some() || form.is_some() {
+                "POST"
+            } else {
+                "GET"
+            }
+            .to_owned()
+        });
         let mut headers = who.client.sdk.request(&method, &who.server.authority(), &[]);
         overlay(&mut headers, &[("accept".to_owned(), Some("*/*".to_owned()))]);
         match (&body, &form) {
@@ -478,13 +504,15 @@ pub(super) fn plain(value: &Value) -> String {
 }
 
 fn bytes(args: &mut Args) -> Result<Vec<u8>> {
-    Ok(match (args.text("text")?, args.text("hex")?, args.text("base64")?) {
-        (Some(text), None, None) => text.into_bytes(),
-        (None, Some(text), None) => hex(&text)?,
-        (None, None, Some(text)) => STANDARD.decode(text)?,
-        (None, None, None) => Vec::new(),
-        _ => bail!("one of text, hex and base64"),
-    })
+    Ok(
+        match (args.text("text")?, args.text("hex")?, args.text("base64")?) {
+            (Some(text), None, None) => text.into_bytes(),
+            (None, Some(text), None) => hex(&text)?,
+            (None, None, Some(text)) => STANDARD.decode(text)?,
+            (None, None, None) => Vec::new(),
+            _ => bail!("one of text, hex and base64"),
+        },
+    )
 }
 
 fn hex(text: &str) -> Result<Vec<u8>> {
@@ -493,5 +521,8 @@ fn hex(text: &str) -> Result<Vec<u8>> {
         .filter(|c| !c.is_whitespace())
         .map(|c| c.to_digit(16).context("hex digits"))
         .collect::<Result<_>>()?;
-    Ok(digits.chunks(2).map(|pair| pair.iter().fold(0, |all, digit| all * 16 + *digit as u8)).collect())
+    Ok(digits
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |all, digit| all * 16 + *digit as u8))
+        .collect())
 }

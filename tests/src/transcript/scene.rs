@@ -117,7 +117,6 @@ impl Server {
         Ok(server)
     }
 
-
     /// As in the `Host` field.
     pub(super) fn authority(&self) -> String {
         match self.port {

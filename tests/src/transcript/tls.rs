@@ -44,7 +44,11 @@ impl Offer {
         let alpn = args.texts("alpn")?;
         let mut body = highest.min(0x0303).to_be_bytes().to_vec();
         body.extend((0..32_u8).map(|at| at.wrapping_mul(7).wrapping_add(seed)));
-        let session = if args.flag("session", false)? { vec![0x6d; 32] } else { Vec::new() };
+        let session = if args.flag("session", false)? {
+            vec![0x6d; 32]
+        } else {
+            Vec::new()
+        };
         body.push(session.len() as u8);
         body.extend_from_slice(&session);
         vector16(&mut body, &words(&ciphers));
@@ -88,7 +92,11 @@ impl Offer {
             extension(&mut extensions, 0xfe0d, &data);
         }
         if args.flag("psk", false)? {
-            extension(&mut extensions, 41, &[0, 8, 0, 2, 1, 2, 0, 0, 0, 0, 0, 3, 2, 7, 7]);
+            extension(
+                &mut extensions,
+                41,
+                &[0, 8, 0, 2, 1, 2, 0, 0, 0, 0, 0, 3, 2, 7, 7],
+            );
         }
         vector16(&mut body, &extensions);
         Ok(Self {
@@ -244,8 +252,8 @@ pub(super) fn alert(description: u8) -> Vec<u8> {
 
 /// RFC 8446 section 4.1.3.
 const RETRY: [u8; 32] = [
-    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2, 0x11,
-    0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2,
+    0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
 fn version(text: &str) -> Result<u16> {

@@ -18,7 +18,9 @@ pub(super) fn encapsulate(pcap: &[u8]) -> Vec<u8> {
         out.extend_from_slice(&whole);
         out.extend_from_slice(&[2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 1, 2, 8, 0]);
         let length = |header: usize| ((size + header) as u16).to_be_bytes();
-        let mut ip = [0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 192, 168, 7, 1, 192, 168, 7, 2];
+        let mut ip = [
+            0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 192, 168, 7, 1, 192, 168, 7, 2,
+        ];
         ip[2..4].copy_from_slice(&length(36));
         out.extend_from_slice(&ip);
         // UDP without checksum, as RFC 7348 says.

@@ -21,7 +21,12 @@ pub(super) fn text(from: Side, message: &str) -> Vec<u8> {
     }
     if from == Side::Client {
         out.extend_from_slice(&MASK);
-        out.extend(bytes.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        out.extend(
+            bytes
+                .iter()
+                .zip(MASK.iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
     } else {
         out.extend_from_slice(bytes);
     }

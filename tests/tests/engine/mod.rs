@@ -33,7 +33,12 @@ pub fn alerts_with_keys(capture: Vec<u8>, pins: Option<&str>, log: &[u8]) -> Res
     let keys = KeyLog::default();
     keys.add(log);
     let pins = match pins {
-        Some(text) => Pins::parse(text, "pins").map_err(|error| error.to_string())?,
+        Some(text) => {
+            // From a file, because what a pins file names is loaded with it.
+            let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+            std::fs::write(file.path(), text).map_err(|error| error.to_string())?;
+            Pins::load(file.path()).map_err(|error| error.to_string())?
+        }
         None => Pins::default(),
     };
     let program = Program::default();
@@ -76,4 +81,3 @@ pub fn alerts_with_keys(capture: Vec<u8>, pins: Option<&str>, log: &[u8]) -> Res
         None => Ok(out),
     }
 }
-

@@ -8,10 +8,10 @@ cd "$work"
 
 key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1.key"; }
 
-# ca NAME SUBJECT
+# ca NAME SUBJECT [CONFIGURATION]
 ca() {
     key "$1"
-    openssl req -new -x509 -key "$1.key" -subj "$2" -days 7300 -out "$1.pem" 2>/dev/null
+    openssl req -new -x509 ${3:+-config "$3"} -key "$1.key" -subj "$2" -days 7300 -out "$1.pem"
     cp "$1.pem" "$out/$1.pem"
 }
 
@@ -28,8 +28,8 @@ leaf() {
         echo '[more]'; echo "subjectAltName = DNS:$4"; [ $# -lt 7 ] || echo "$7"
     } > ca.cnf
     openssl req -new -key "$1.key" -subj "$3" -out "$1.csr"
-    openssl ca -batch -notext -config ca.cnf -extensions more -cert "$2.pem" -keyfile "$2.key" \
-        -startdate "$5" -enddate "$6" -in "$1.csr" -out "$1.pem" 2>/dev/null
+    openssl ca -batch -notext -config ca.cnf -extensions more $([ "$1" = "$2" ] || echo -cert "$2.pem") -keyfile "$2.key" \
+        $([ "$1" != "$2" ] || echo -selfsign) -startdate "$5" -enddate "$6" -in "$1.csr" -out "$1.pem" 2>/dev/null
     cp "$1.pem" "$out/$1.pem"
 }
 
@@ -38,8 +38,9 @@ from=20261001000000Z
 to=20271001000000Z
 ca example-ca '/O=Example Trust/CN=Example CA'
 ca rogue-ca '/O=Rogue Trust/CN=Rogue CA'
-# The subject of a root that browsers trust; its key is not that root's.
-ca public-ca '/C=US/O=Internet Security Research Group/CN=ISRG Root X1'
+# The subject of a root that browsers trust, in its encoding; its key is not that root's.
+printf '[req]\nstring_mask = nombstr\ndistinguished_name = dn\n[dn]\n' > plain.cnf
+ca public-ca '/C=US/O=Internet Security Research Group/CN=ISRG Root X1' plain.cnf
 leaf market example-ca "/CN=$host" $host $from $to
 cp market.key market-renewed.key
 leaf market-renewed example-ca "/CN=$host" $host 20261115000000Z 20271115000000Z
@@ -56,8 +57,7 @@ sct="00$(zeros 32)$(zeros 8)00000403004730450220$(zeros 32)022100$(zeros 32)"
 list="0076$sct"
 leaf public-logged public-ca "/CN=$host" $host $from $to "1.3.6.1.4.1.11129.2.4.2 = DER:047a0078$list"
 leaf agent example-ca '/O=Example/CN=agent-1' agent-1.example $from $to
-key self-signed
-openssl req -new -x509 -key self-signed.key -subj "/CN=$host" -addext "subjectAltName=DNS:$host" -days 7300 -out "$out/self-signed.pem" 2>/dev/null
+leaf self-signed self-signed "/CN=$host" $host $from $to
 # What transcripts pin.
 for name in market market-next; do
     echo "$name $(openssl x509 -in "$out/$name.pem" -noout -pubkey | openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary | base64)"
