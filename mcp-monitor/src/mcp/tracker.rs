@@ -254,7 +254,11 @@ impl Tracker {
             }
             FlowEventKind::ExchangeEnd { exchange } => {
                 if let Some(conn) = self.connections.get_mut(&flow.info.id) {
-                    conn.exchanges.remove(exchange);
+                    // Messages of a WebSocket belong to the exchange that opened it.
+                    let switched = |e: &Exchange| e.response.as_ref().is_some_and(|r| r.status == 101);
+                    if !conn.exchanges.get(exchange).is_some_and(switched) {
+                        conn.exchanges.remove(exchange);
+                    }
                 }
             }
             FlowEventKind::Message(message) => return self.message(flow, message),
@@ -539,7 +543,10 @@ impl Tracker {
             return self.sessions.with_id(server, &sid, &client, at);
         }
         if message.is("initialize") {
-            return self.sessions.begin(server.clone(), client, at);
+            // Of a server that gives no ids, what follows on the connection is of this session.
+            let handle = self.sessions.begin(server.clone(), client, at);
+            self.conn(flow).anonymous = Some(handle);
+            return handle;
         }
         let conn = self.conn(flow);
         // A head that was not captured may have named any session, but where there is one there is no other.
