@@ -368,6 +368,7 @@ fn protocols(c: &mut Criterion) {
 fn engine(capture: &Bytes) -> u64 {
     let options = ReplayOptions {
         learning: None,
+        origins: Default::default(),
         pins: Arc::default(),
         wanted: Wanted {
             alerts: true,

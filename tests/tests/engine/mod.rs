@@ -43,6 +43,8 @@ pub fn alerts_with_keys(capture: Vec<u8>, pins: Option<&str>, log: &[u8]) -> Res
     };
     let program = Program::default();
     let options = ReplayOptions {
+        learning: None,
+        origins: Default::default(),
         pins: Arc::new(pins),
         wanted: Wanted {
             alerts: true,
