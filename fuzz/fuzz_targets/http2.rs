@@ -9,8 +9,13 @@ use mcp_monitor::{
     types::{At, Direction},
 };
 
-fuzz_target!(|pieces: Vec<(bool, u8, Vec<u8>)>| {
-    let mut connection = Connection::new(Limits::default());
+fuzz_target!(|input: (bool, Vec<(bool, u8, Vec<u8>)>)| {
+    let (joined, pieces) = input;
+    let mut connection = if joined {
+        Connection::joined(Limits::default())
+    } else {
+        Connection::new(Limits::default())
+    };
     let mut conversation = Conversation::new(ConversationLimits::default());
     let (mut counters, mut events, mut out) = (ConversationCounters::default(), Vec::new(), Vec::new());
     for (to_server, gap, piece) in pieces {

@@ -1,7 +1,10 @@
 //! The whole engine: bytes in as a capture file, alerts and messages out.
 #![no_main]
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
@@ -18,14 +21,16 @@ use mcp_monitor::{
     source::{CaptureReader, Merged},
 };
 
-const PINS: &str = "version: 1\nendpoints:\n  - {name: a, url: 'http://mcp.test.internal:3101/mcp', addresses: [10.0.0.0/8]}\n";
+const YAML: &str = "version: 1\nendpoints:\n  - {name: a, url: 'http://mcp.test.internal:3101/mcp', addresses: [10.0.0.0/8]}\n";
+
+static PINS: LazyLock<Arc<Pins>> = LazyLock::new(|| Arc::new(Pins::parse(YAML, "pins").unwrap_or_default()));
 
 fuzz_target!(|data: &[u8]| {
     let Ok(reader) = CaptureReader::from_bytes(Bytes::copy_from_slice(data), Path::new("fuzz"), 0) else {
         return;
     };
     let options = ReplayOptions {
-        pins: Arc::new(Pins::parse(PINS, "pins").unwrap_or_default()),
+        pins: PINS.clone(),
         wanted: Wanted {
             alerts: true,
             messages: true,
@@ -38,7 +43,10 @@ fuzz_target!(|data: &[u8]| {
         shard: ShardLimits::default(),
         tracker: TrackerLimits::default(),
         alerts: AlerterOptions::default(),
+        keys: Arc::default(),
         fingerprint_key: None,
+        learning: None,
+        origins: Default::default(),
     };
     let _ = replay(
         Merged::new(vec![reader]),

@@ -6,17 +6,28 @@
     reason = "a benchmark may stop on what cannot be"
 )]
 
-use std::{hint::black_box, path::Path, sync::Arc};
+use std::{hint::black_box, io::Write, path::Path, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use flate2::{Compression, write::GzEncoder};
 use mcp_monitor::{
+    alert::AlerterOptions,
     baseline::canonical::canonical_sha256,
+    config::pins::Pins,
     decode::{DecodeLimits, Decoded, Decoder, UdpDatagram},
     flow::{Control, FlowEnd, FlowInfo, FlowLimits, FlowRef, FlowTable, Handler},
-    mcp::jsonrpc,
-    proto::{http::HttpEvent, http1, sse},
-    source::{CaptureReader, Packet},
+    mcp::{
+        jsonrpc,
+        tracker::{Tracker, TrackerLimits},
+    },
+    pipeline::{
+        correlator::Wanted,
+        replay::{ReplayOptions, replay},
+        shard::{Shard, ShardLimits},
+    },
+    proto::{coding, dns, http::HttpEvent, http1, http2, sse, tls, websocket},
+    source::{CaptureReader, Merged, Packet},
     types::{Anomaly, At, Direction},
 };
 use mcp_monitor_tests::generate::{Parameters, write_to};
@@ -183,5 +194,201 @@ fn layers(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, layers);
+/// The texts as requests of HTTP/2, a stream each, in segments.
+fn as_http2(texts: &[Bytes]) -> Vec<Bytes> {
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let mut wire = [http2::PREFACE, &frame(4, 0, 0, &[])].concat();
+    for (stream, text) in (1_u32..).step_by(2).zip(texts) {
+        // POST, https, path and authority by literal, which goes into the table.
+        let block = b"\x83\x87\x44\x04/mcp\x41\x0bmcp.example";
+        wire.extend(frame(1, 4, stream, block));
+        let last = text.chunks(16_384).count();
+        for (n, piece) in (1..).zip(text.chunks(16_384)) {
+            wire.extend(frame(0, u8::from(n == last), stream, piece));
+        }
+    }
+    let wire = Bytes::from(wire);
+    (0..wire.len())
+        .step_by(1400)
+        .map(|at| wire.slice(at..wire.len().min(at + 1400)))
+        .collect()
+}
+
+/// The texts as masked frames, in segments.
+fn as_websocket(texts: &[Bytes]) -> Vec<Bytes> {
+    let mut wire = Vec::new();
+    for text in texts {
+        wire.extend([0x81, 0x80 | 127]);
+        wire.extend((text.len() as u64).to_be_bytes());
+        wire.extend([1, 2, 3, 4]);
+        wire.extend(
+            text.iter()
+                .zip([1, 2, 3, 4].into_iter().cycle())
+                .map(|(a, b)| a ^ b),
+        );
+    }
+    let wire = Bytes::from(wire);
+    (0..wire.len())
+        .step_by(1400)
+        .map(|at| wire.slice(at..wire.len().min(at + 1400)))
+        .collect()
+}
+
+/// What other traffic than HTTP/1 goes through, and the layers above.
+fn protocols(c: &mut Criterion) {
+    let mut capture = Vec::new();
+    write_to(&Parameters::mixed(SIZE), &mut capture).unwrap();
+    let capture = Bytes::from(capture);
+    let decoded = decode(&read(&capture));
+    let streams = assemble(&decoded, true);
+    let mut texts = Vec::new();
+    http(&streams, |_, event| {
+        if let HttpEvent::Body {
+            direction: Direction::ToServer,
+            data,
+            ..
+        } = event
+            // Longer than any text frame of the short forms.
+            && data.len() > 0xffff
+        {
+            texts.push(data.clone());
+        }
+    });
+    let text = Bytes::from(vec![b'x'; 70_000]);
+    texts.resize(64, text);
+    let size = |of: &[Bytes]| of.iter().map(|b| b.len() as u64).sum();
+
+    let mut group = c.benchmark_group("protocols");
+    group.sample_size(20);
+    let wire = as_http2(&texts);
+    group.throughput(Throughput::Bytes(size(&wire)));
+    group.bench_function("http2", |b| {
+        b.iter(|| {
+            let (mut out, mut count) = (Vec::new(), 0);
+            let mut connection = http2::Connection::new(http2::Limits::default());
+            for data in black_box(&wire) {
+                connection.data(Direction::ToServer, At::default(), data.clone(), &mut out);
+                count += out.drain(..).count();
+            }
+            count
+        });
+    });
+    let wire = as_websocket(&texts);
+    group.throughput(Throughput::Bytes(size(&wire)));
+    group.bench_function("websocket", |b| {
+        b.iter(|| {
+            let (mut out, mut count) = (Vec::new(), 0);
+            let mut connection = websocket::Connection::new(websocket::Limits::default());
+            for data in black_box(&wire) {
+                connection.data(Direction::ToServer, At::default(), data.clone(), &mut out);
+                count += out.drain(..).count();
+            }
+            count
+        });
+    });
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    for data in streams.iter().flatten().map(|(_, _, data)| data).take(2000) {
+        encoder.write_all(data).unwrap();
+    }
+    let coded = encoder.finish().unwrap();
+    group.throughput(Throughput::Bytes(coded.len() as u64));
+    group.bench_function("coding", |b| {
+        b.iter(|| {
+            let codings = [b"gzip".as_slice()].into_iter();
+            let mut decoder = coding::Decoder::new(codings, coding::Limits::default())
+                .unwrap()
+                .unwrap();
+            let mut out = Vec::new();
+            decoder.push(black_box(&coded), &mut out);
+            out.len()
+        });
+    });
+    let datagrams: Vec<Bytes> = decoded
+        .iter()
+        .filter_map(|item| match item {
+            Decoded::Udp(datagram) => Some(datagram.payload.clone()),
+            _ => None,
+        })
+        .collect();
+    group.throughput(Throughput::Elements(datagrams.len() as u64));
+    group.bench_function("dns", |b| {
+        b.iter(|| {
+            black_box(&datagrams)
+                .iter()
+                .filter(|data| dns::parse(data).0.is_some())
+                .count()
+        });
+    });
+    let handshakes: Vec<&Vec<Piece>> = streams
+        .iter()
+        .filter(|stream| {
+            stream
+                .first()
+                .is_some_and(|(_, _, data)| data.starts_with(&[22, 3]))
+        })
+        .collect();
+    group.throughput(Throughput::Elements(handshakes.len() as u64));
+    group.bench_function("tls", |b| {
+        b.iter(|| {
+            let (mut out, mut count) = (Vec::new(), 0);
+            for pieces in black_box(&handshakes) {
+                let mut stream = tls::Stream::new(tls::Limits::default());
+                for (direction, at, data) in *pieces {
+                    stream.data(*direction, *at, data.clone(), &mut out);
+                }
+                count += out.drain(..).count();
+            }
+            count
+        });
+    });
+    let mut shard = Shard::new(0, ShardLimits::default());
+    let mut events = Vec::new();
+    for item in &decoded {
+        shard.feed(item, &mut events);
+    }
+    group.throughput(Throughput::Elements(events.len() as u64));
+    group.bench_function("tracker", |b| {
+        b.iter(|| {
+            let mut tracker = Tracker::new(TrackerLimits::default(), Arc::new(Pins::default()));
+            for event in black_box(&events) {
+                black_box(tracker.handle(&event.event));
+            }
+            tracker.counters().requests
+        });
+    });
+    group.throughput(Throughput::Bytes(capture.len() as u64));
+    group.bench_function("engine", |b| b.iter(|| engine(black_box(&capture))));
+    group.finish();
+}
+
+/// Everything, without output.
+fn engine(capture: &Bytes) -> u64 {
+    let options = ReplayOptions {
+        learning: None,
+        origins: Default::default(),
+        pins: Arc::default(),
+        wanted: Wanted {
+            alerts: true,
+            messages: false,
+            flows: false,
+            observations: false,
+            bodies: false,
+        },
+        threads: 1,
+        decode: DecodeLimits::default(),
+        shard: ShardLimits::default(),
+        tracker: TrackerLimits::default(),
+        alerts: AlerterOptions::default(),
+        keys: Arc::default(),
+        fingerprint_key: None,
+    };
+    let reader = CaptureReader::from_bytes(capture.clone(), Path::new("bench.pcap"), 0).unwrap();
+    let done = replay(Merged::new(vec![reader]), options, |_| Ok::<(), ()>(()), |_| {}).unwrap();
+    done.summary.mcp.requests
+}
+
+criterion_group!(benches, layers, protocols);
 criterion_main!(benches);

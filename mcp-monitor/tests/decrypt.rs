@@ -122,8 +122,10 @@ impl Bench {
             })
         };
         for line in say {
-            stdin.write_all(line.as_bytes()).expect("the client reads");
-            stdin.write_all(b"\n").expect("the client reads");
+            // In one piece: s_client takes what it reads at once for a command or for data.
+            stdin
+                .write_all(format!("{line}\n").as_bytes())
+                .expect("the client reads");
             let reversed: String = line.chars().rev().collect();
             if line.len() > 1 && !line.starts_with('!') {
                 let until = Instant::now() + Duration::from_secs(20);
@@ -220,7 +222,9 @@ fn decrypt(keys: &Arc<KeyLog>, log: &Log, piece: usize, lose: &[usize]) -> Plain
                 ..
             } => plain.to_server.extend_from_slice(&data),
             Decrypted::Data { data, .. } => plain.to_client.extend_from_slice(&data),
-            Decrypted::Tls(TlsEvent::Certificates { chain, .. }) => plain.certificates += chain.len(),
+            Decrypted::Tls(TlsEvent::Certificates { chain, .. }) => {
+                plain.certificates += chain.certificates.len()
+            }
             Decrypted::Failed { anomaly, .. } => plain.failed.push(anomaly.detail.to_string()),
             Decrypted::Gap { .. } => plain.gaps += 1,
             _ => {}

@@ -8,6 +8,7 @@
 pub mod binary;
 pub mod generate;
 pub mod paths;
+pub mod transcript;
 
 #[cfg(target_os = "linux")]
 pub mod cgroup;

@@ -86,6 +86,11 @@ impl Monitor {
         &self.process.stdout
     }
 
+    /// Lines of its log so far, and a way to wait for one.
+    pub fn stderr(&self) -> &crate::process::Lines {
+        &self.process.stderr
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()

@@ -293,6 +293,110 @@ fn a_moved_name_is_reported_live_and_in_replay() {
     run().expect("a moved name, watched");
 }
 
+/// Pins in a folder, mounted the way kubelet does it: the file is a link through `..data`, which is a
+/// link that is swapped.
+struct Mounted {
+    dir: TempDir,
+    versions: u32,
+}
+
+impl Mounted {
+    fn new(text: &str) -> Result<Self> {
+        let mut mounted = Self {
+            dir: TempDir::new()?,
+            versions: 0,
+        };
+        mounted.swap(text)?;
+        std::os::unix::fs::symlink("..data/pins.yaml", mounted.path())?;
+        Ok(mounted)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("pins.yaml")
+    }
+
+    fn swap(&mut self, text: &str) -> Result<()> {
+        self.versions += 1;
+        let version = format!("..version-{}", self.versions);
+        let folder = self.dir.path().join(&version);
+        std::fs::create_dir(&folder)?;
+        std::fs::write(folder.join("pins.yaml"), text)?;
+        let new = self.dir.path().join("..data_tmp");
+        std::os::unix::fs::symlink(&version, &new)?;
+        Ok(std::fs::rename(&new, self.dir.path().join("..data"))?)
+    }
+}
+
+#[test]
+fn pins_are_swapped_while_watching_and_wrong_ones_are_refused() {
+    if !ready("pins_are_swapped_while_watching_and_wrong_ones_are_refused") {
+        return;
+    }
+    let run = || -> Result<()> {
+        let server = Server::EverythingStreamable;
+        let mut mounted = Mounted::new(&pins(server))?;
+        let scene = Scene::new()?;
+        let monitor = Monitor::start(&Options {
+            pins: Some(mounted.path()),
+            cgroup: Some(scene.cgroup.path().to_owned()),
+            text: false,
+        })?;
+        let _approved = server.start(&scene.approved, PORT, &json!({}))?;
+        let session = || -> Result<()> {
+            let options = json!({"url": url(server), "full": false});
+            let mut client = Client::TypeScript.start(&scene.agent, scene.cgroup.path(), &options)?;
+            client.wait(SESSION)?;
+            Counted::read(&client).map(drop)
+        };
+        let said = |what: &str| {
+            let line = monitor
+                .stderr()
+                .wait_for(Duration::from_secs(20), |line| line.contains(what));
+            ensure!(
+                line.is_some(),
+                "no line with {what:?}: {}",
+                monitor.stderr().text()
+            );
+            Ok(())
+        };
+        session()?;
+        let moved = pins(server).replace("203.0.113.0/24", "192.0.2.0/24");
+        mounted.swap(&moved)?;
+        said("pins reloaded")?;
+        session()?;
+        let wrong = moved.replace("resolvers", "resolver");
+        mounted.swap(&wrong)?;
+        said("pins not reloaded")?;
+        // Asked for by hand the answer is the same.
+        let asked = binary::run(["reload", "--pid", &monitor.pid().to_string()])?;
+        ensure!(asked.code == 0, "{}", asked.stderr);
+        session()?;
+        let watched = monitor.stop()?;
+        let alerts = watched.alerts()?;
+        for rule in ["DNS-01", "DST-02"] {
+            let alert = alerts.iter().find(|alert| alert["rule"] == rule);
+            let alert = alert.with_context(|| format!("{rule} was not raised: {:#?}", rules(&alerts)))?;
+            ensure!(
+                alert["expected"] == json!(["192.0.2.0/24", "2001:db8:113::/48"]),
+                "{alert}"
+            );
+        }
+        ensure!(
+            watched.summary["reloads"] == json!({"applied": 1, "refused": 2}),
+            "{}",
+            watched.summary["reloads"]
+        );
+        ensure!(
+            watched.stderr.contains("pins.yaml:8:1"),
+            "the place of the mistake: {}",
+            watched.stderr
+        );
+        assert_nothing_lost(&watched);
+        Ok(())
+    };
+    run().expect("pins, swapped");
+}
+
 #[test]
 fn without_privileges_there_is_one_clear_message() {
     if !ready("without_privileges_there_is_one_clear_message") {

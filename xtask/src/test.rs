@@ -72,6 +72,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if wants(Part::Golden) {
         step(&mut steps, "golden", || end_to_end(&["captures", "cli"], &[]));
+        // Its table of rules is shown.
+        step(&mut steps, "rules", || {
+            end_to_end(&["rules", "corpus"], &["--nocapture"])
+        });
     }
     if wants(Part::Live) {
         // One at a time: they measure losses, and share the machine's cores.

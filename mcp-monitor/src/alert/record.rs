@@ -9,6 +9,7 @@ use std::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::{Incident, Storm};
 use crate::{
     detect::{Seen, SeenKind, Severity},
     flow::{FlowInfo, FlowRef},
@@ -63,6 +64,10 @@ pub struct Alert {
     pub first_seen: Timestamp,
     /// Last occurrence.
     pub last_seen: Timestamp,
+    /// Which incident it belongs to, and its place there.
+    pub incident: Option<Incident>,
+    /// Set where this alert stands for many different findings of its rule.
+    pub storm: Option<Storm>,
 }
 
 /// A connection as records show it.

@@ -5,7 +5,8 @@ use std::fmt;
 use super::Alert;
 use crate::{detect::text::shown, types::Severity};
 
-/// `07:12:03.123 HIGH DNS-01 dns-answer-drift [market-data] … (udp 10.1.0.5:41022 → 10.96.0.10:53) python3[4242] ×3`.
+/// `07:12:03.123 HIGH DNS-01 dns-answer-drift [market-data] … (udp 10.1.0.5:41022 → 10.96.0.10:53) python3[4242] ×3
+/// since 07:12:03 incident 3f0c9d1a2b4c5d6e#2 #17`.
 ///
 /// Text from the wire is escaped: an alert cannot write to the terminal.
 impl fmt::Display for Alert {
@@ -45,8 +46,19 @@ impl fmt::Display for Alert {
         {
             write!(f, " {}/{pod}", k8s.namespace.as_deref().unwrap_or("-"))?;
         }
+        if let Some(id) = self.process.as_ref().and_then(|p| p.container_id.as_ref()) {
+            write!(f, " container {}", shown(id.get(..12).unwrap_or(id)))?;
+        }
         if self.count > 1 {
-            write!(f, " ×{}", self.count)?;
+            let since = self.first_seen.to_string();
+            let since = since.get(11..19).unwrap_or_default();
+            write!(f, " ×{} since {since}", self.count)?;
+        }
+        if let Some(storm) = &self.storm {
+            write!(f, " {}/min", storm.per_minute)?;
+        }
+        if let Some(incident) = &self.incident {
+            write!(f, " incident {}#{}", incident.id, incident.order)?;
         }
         if let [first, ..] = self.evidence.packets.as_slice() {
             write!(f, " #{first}")?;

@@ -5,13 +5,14 @@
 
 mod cgroup;
 mod container;
+mod listener;
 
 use std::{fs, path::PathBuf, sync::Arc};
 
 use hashbrown::HashMap;
 
 use self::cgroup::Cgroups;
-pub use self::container::container_id;
+pub use self::{container::container_id, listener::find_listener};
 use crate::types::Process;
 
 /// Processes remembered; when full, all are forgotten and asked for again.
@@ -63,6 +64,7 @@ impl Attribution {
             pid,
             comm: name.into(),
             exe: exe(pid),
+            exe_build: exe_build(pid),
             container_id: path.as_deref().and_then(container_id).map(Into::into),
             cgroup: path,
         });
@@ -85,6 +87,25 @@ fn exe(pid: u32) -> Option<Box<str>> {
     Some(path.strip_suffix(" (deleted)").unwrap_or(&path).into())
 }
 
+/// Device, inode, size and time of change of the executable, as one number.
+#[cfg(unix)]
+fn exe_build(pid: u32) -> Option<u64> {
+    use std::{hash::Hasher as _, os::unix::fs::MetadataExt as _};
+    let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    let mut hash = std::hash::DefaultHasher::new();
+    for part in [metadata.dev(), metadata.ino(), metadata.size()] {
+        hash.write_u64(part);
+    }
+    hash.write_i64(metadata.mtime());
+    hash.write_i64(metadata.mtime_nsec());
+    Some(hash.finish())
+}
+
+#[cfg(not(unix))]
+fn exe_build(_: u32) -> Option<u64> {
+    None
+}
+
 /// Field 22 of `/proc/PID/stat`; the second one, in parentheses, may hold anything.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -105,6 +126,7 @@ mod tests {
         assert_eq!(&*process.comm, "worker");
         let exe = std::env::current_exe().unwrap();
         assert_eq!(process.exe.as_deref(), exe.to_str());
+        assert!(process.exe_build.is_some());
         let again = attribution.process(pid, b"worker\0\0\0\0\0\0\0\0\0\0", 0);
         assert!(Arc::ptr_eq(&process, &again));
         let renamed = attribution.process(pid, b"other\0\0\0\0\0\0\0\0\0\0\0", 0);

@@ -62,16 +62,29 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
     /// Puts an entry in; the old value if there was one.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let old = self.remove(&key);
+        self.insert_evicting(key, value);
+        old
+    }
+
+    /// Puts an entry in; the entry that made room, if one had to.
+    pub fn insert_evicting(&mut self, key: K, value: V) -> Option<(K, V)> {
+        self.remove(&key);
+        let mut out = None;
         if self.map.len() >= self.cap
             && let Some((_, oldest)) = self.order.pop_first()
         {
-            self.map.remove(&oldest);
+            out = self.map.remove(&oldest).map(|(_, value)| (oldest, value));
             self.evicted = self.evicted.saturating_add(1);
         }
         self.clock = self.clock.saturating_add(1);
         self.order.insert(self.clock, key.clone());
         self.map.insert(key, (self.clock, value));
-        old
+        out
+    }
+
+    /// Every entry, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.map.iter().map(|(key, (_, value))| (key, value))
     }
 
     /// Takes an entry out.

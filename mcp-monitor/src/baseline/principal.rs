@@ -1,17 +1,37 @@
 //! On whose behalf a request is made, as far as its credentials tell.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{
+    Deserialize, Serialize, Serializer,
+    ser::{Error as _, SerializeStruct as _},
+};
 use sha2::{Digest, Sha256};
 
 use crate::proto::http::RequestHead;
 
 /// A digest of whom a credential stands for. Never shown, never stored with the credential.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+///
+/// One of an opaque credential does not serialize: who has the state file could test guesses at it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Deserialize)]
 pub struct Principal {
     /// Digest; zero without credentials.
     digest: [u8; 8],
     /// It names issuer, subject and scope rather than one token, so it survives a token's renewal.
     pub stable: bool,
+}
+
+impl Serialize for Principal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !self.stable && *self != Self::default() {
+            return Err(S::Error::custom(
+                "the digest of an opaque credential stays in memory",
+            ));
+        }
+        let mut fields = serializer.serialize_struct("Principal", 2)?;
+        fields.serialize_field("digest", &self.digest)?;
+        fields.serialize_field("stable", &self.stable)?;
+        fields.end()
+    }
 }
 
 impl Principal {

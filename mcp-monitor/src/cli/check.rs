@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 use serde::Serialize;
 
+use crate::config::{origin::OriginTables, pins::Pins};
+
 /// Whether something is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -87,13 +89,49 @@ impl fmt::Display for Report {
 
 /// Looks at this machine. Loads nothing, changes nothing.
 #[must_use]
-pub fn check() -> Report {
+pub fn check(origins: &OriginTables) -> Report {
     let mut items = vec![kernel()];
     items.extend(live_items());
     items.extend(tls_libraries(Path::new("/proc")));
+    items.push(origin_tables(origins));
     Report {
         live: items.iter().all(|item| item.state != State::Missing),
         items,
+    }
+}
+
+/// The rules that look things up, and what they have to look them up in.
+#[must_use]
+pub fn rule_data(pins: &Pins) -> Vec<Item> {
+    let mut items = Vec::new();
+    let (feeds, advisories) = (&pins.indicators, &pins.known_vulnerable);
+    if !pins.feeds.is_empty() {
+        let found = format!("{} entries loaded", feeds.len());
+        let mut item = Item::new("rule OP-03", State::Works, found);
+        if feeds.unsupported() > 0 {
+            let out = format!(
+                "{} STIX indicators of other kinds are left out",
+                feeds.unsupported()
+            );
+            item = item.costs(out);
+        }
+        items.push(item);
+    }
+    if !pins.advisories.is_empty() {
+        let found = format!("{} affected packages loaded", advisories.len());
+        items.push(Item::new("rule OP-05", State::Works, found));
+    }
+    for (rule, what) in pins.without_data() {
+        items.push(Item::new(format!("rule {rule}"), State::Info, what));
+    }
+    items
+}
+
+fn origin_tables(origins: &OriginTables) -> Item {
+    match origins.describe() {
+        Some(tables) => Item::new("origin tables", State::Works, tables),
+        None => Item::new("origin tables", State::Info, "no data loaded")
+            .costs("DST-08 says nothing: name tables under `origins` in the configuration"),
     }
 }
 
@@ -304,6 +342,29 @@ mod tests {
     }
 
     #[test]
+    fn rules_without_data_say_so() {
+        let items = rule_data(&Pins::default());
+        assert!(
+            items
+                .iter()
+                .any(|i| i.what == "rule OP-03" && i.found.starts_with("no data loaded"))
+        );
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("feed.txt"), "evil.example\n").unwrap();
+        let pins = dir.path().join("pins.yaml");
+        fs::write(&pins, "version: 1\nfeeds: [feed.txt]\n").unwrap();
+        let items = rule_data(&Pins::load(&pins).unwrap());
+        assert!(
+            items
+                .iter()
+                .any(|i| i.what == "rule OP-03" && i.found == "1 entries loaded")
+        );
+        fs::write(dir.path().join("feed.txt"), "no host\n").unwrap();
+        let error = Pins::load(&pins).unwrap_err().to_string();
+        assert!(error.contains("feed.txt:1:1: "), "{error}");
+    }
+
+    #[test]
     fn knows_tls_libraries() {
         let line = "7f00-7f01 r-xp 00000000 08:01 42   /usr/lib/x86_64-linux-gnu/libssl.so.3";
         assert_eq!(tls_library(line), Some("/usr/lib/x86_64-linux-gnu/libssl.so.3"));
@@ -327,6 +388,13 @@ mod tests {
         let items = tls_libraries(proc.path());
         assert_eq!(items.len(), 1);
         assert_eq!(items[0].found, "/lib/libssl.so.3, 2 processes");
+    }
+
+    #[test]
+    fn says_whether_origin_tables_are_loaded() {
+        assert_eq!(origin_tables(&OriginTables::default()).found, "no data loaded");
+        let loaded = origin_tables(&crate::config::origin::testing::tables());
+        assert_eq!(loaded.state, State::Works);
     }
 
     #[test]

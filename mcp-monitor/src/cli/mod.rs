@@ -1,14 +1,21 @@
 //! Commands: arguments in, exit code out. Everything else is in the library.
 
+mod alerts;
 pub mod args;
+mod attest;
 pub mod check;
+mod engine;
 mod output;
 mod pin;
+mod pin_diff;
 mod policy;
+#[cfg(feature = "live")]
+mod reload;
 mod replay;
 mod rules;
 #[cfg(feature = "live")]
 mod run;
+mod state;
 
 use std::{io::Write, process::ExitCode};
 
@@ -40,11 +47,16 @@ impl From<crate::config::ConfigError> for Failure {
     }
 }
 
-/// Exit code when an alert reached `--fail-on`.
+/// Exit code when an alert reached `--fail-on`, or pins drifted.
 const FAIL_ON: u8 = 3;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // The message of a panic may quote what was on the wire.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "mcp-monitor: internal error at {place}");
+    }));
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Replay(args) => {
@@ -56,11 +68,21 @@ pub fn main() -> ExitCode {
             telemetry::init("info");
             run::run(&args)
         }
+        #[cfg(feature = "live")]
+        Command::Reload(args) => reload::run(&args),
         Command::Check(args) => {
             telemetry::init("warn");
             report(&args)
         }
-        Command::Pin { command } => pin::run(&command),
+        Command::Pin { command } => {
+            telemetry::init("warn");
+            pin::run(&command)
+        }
+        Command::Alerts(args) => alerts::run(&args),
+        Command::Attest(args) => {
+            telemetry::init("warn");
+            attest::run(&args)
+        }
         Command::Rules { command } => rules::run(command.as_ref()),
     };
     match result {
@@ -78,8 +100,9 @@ pub fn main() -> ExitCode {
 
 /// `mcp-monitor check`: exit code 1 if live capture would not work.
 fn report(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    policy::load(&args.policy)?;
-    let report = check::check();
+    let policy = policy::load(&args.policy)?;
+    let mut report = check::check(&policy.origins);
+    report.items.extend(check::rule_data(&policy.pins));
     let text = match args.format {
         Format::Text => report.to_string(),
         Format::Json => serde_json::to_string(&report).map_err(Failure::work)?,

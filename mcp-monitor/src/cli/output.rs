@@ -41,17 +41,20 @@ pub(super) fn write_summary(path: Option<&Path>, summary: &Summary) -> Result<()
 /// Standard output as records go there.
 pub(super) struct Output {
     writer: RecordWriter<std::io::Stdout>,
+    /// Alerts go out; else they are made for the state file only.
+    alerts: bool,
     closed: bool,
 }
 
 impl Output {
-    pub(super) fn new(format: Format) -> Self {
-        let format = match format {
+    pub(super) fn new(args: &OutputArgs) -> Self {
+        let format = match args.format {
             Format::Json => sink::Format::Json,
             Format::Text => sink::Format::Text,
         };
         Self {
             writer: RecordWriter::new(std::io::stdout(), format),
+            alerts: args.wanted().alerts,
             closed: false,
         }
     }
@@ -62,6 +65,9 @@ impl Output {
         for record in records {
             if self.closed {
                 break;
+            }
+            if !self.alerts && matches!(record, Record::Alert(_)) {
+                continue;
             }
             let written = self.writer.write(record, || record.text());
             self.settle(written)?;

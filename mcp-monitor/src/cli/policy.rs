@@ -1,14 +1,18 @@
 //! Loads what people wrote: pins and configuration.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{Failure, args::PolicyArgs};
-use crate::config::{pins::Pins, program::Program};
+use crate::config::{origin::OriginTables, pins::Pins, program::Program};
 
 /// Pins and configuration of one run.
 pub(super) struct Policy {
     pub(super) pins: Arc<Pins>,
     pub(super) program: Program,
+    /// Where the pins came from, if from a file.
+    #[cfg_attr(not(feature = "live"), allow(dead_code))]
+    pub(super) file: Option<PathBuf>,
+    pub(super) origins: Arc<OriginTables>,
 }
 
 /// Loads both; a missing flag means the default (the configuration may name a pins file).
@@ -21,8 +25,12 @@ pub(super) fn load(args: &PolicyArgs) -> Result<Policy, Failure> {
         .unwrap_or_default();
     let path = args.pins.as_deref().or(program.pins.as_deref());
     let pins = path.map(Pins::load).transpose()?.unwrap_or_default();
+    let file = path.map(ToOwned::to_owned);
+    let origins = OriginTables::load(&program.origins)?;
     Ok(Policy {
         pins: Arc::new(pins),
+        origins: Arc::new(origins),
         program,
+        file,
     })
 }

@@ -20,7 +20,7 @@ pub(super) fn run(command: Option<&RulesCommand>) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Implemented ones as a table, then how many of the catalogue are still to come.
+/// All of them, a line each.
 fn list(format: Format) -> String {
     let entries = catalogue::entries();
     let mut text = String::new();
@@ -30,7 +30,7 @@ fn list(format: Format) -> String {
                 let line = serde_json::json!({
                     "schema": "mcp-monitor.rule/1",
                     "rule": e.id, "name": e.slug, "category": e.category, "severity": e.severity,
-                    "see": e.sight.as_str(), "needs": e.needs, "trigger": e.trigger, "implemented": e.implemented,
+                    "see": e.sight.as_str(), "needs": e.needs, "trigger": e.trigger,
                 });
                 let _ = writeln!(text, "{line}");
             }
@@ -41,7 +41,7 @@ fn list(format: Format) -> String {
                 "{:<7} {:<8} {:<4} {:<26} TRIGGER",
                 "ID", "SEVERITY", "SEE", "NAME"
             );
-            for e in entries.iter().filter(|e| e.implemented) {
+            for e in &entries {
                 let sight = e.sight.as_str();
                 let _ = writeln!(
                     text,
@@ -51,10 +51,6 @@ fn list(format: Format) -> String {
                     e.slug,
                     e.trigger
                 );
-            }
-            let planned: Vec<&str> = entries.iter().filter(|e| !e.implemented).map(|e| e.id).collect();
-            if !planned.is_empty() {
-                let _ = writeln!(text, "\nNot in this build: {}", planned.join(" "));
             }
         }
     }
@@ -66,12 +62,7 @@ fn show(id: &str) -> Result<String, Failure> {
     if let Some(page) = page(&wanted) {
         return Ok(page);
     }
-    let known = catalogue::entries().iter().any(|e| e.id == wanted);
-    Err(Failure::Usage(if known {
-        format!(
-            "rule {wanted} is in the catalogue but not in this build; `mcp-monitor rules list` shows those that are"
-        )
-    } else {
-        format!("no rule {id:?}; `mcp-monitor rules list` shows all ids")
-    }))
+    Err(Failure::Usage(format!(
+        "no rule {id:?}; `mcp-monitor rules list` shows all ids"
+    )))
 }

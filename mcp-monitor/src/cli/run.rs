@@ -1,65 +1,145 @@
 //! `mcp-monitor run`.
 
-use std::process::ExitCode;
+use std::{
+    cell::RefCell,
+    path::PathBuf,
+    process::ExitCode,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
-use super::{Failure, args::RunArgs, output, policy};
+use super::{Failure, args::RunArgs, output, policy, policy::Policy, reload, state};
 use crate::{
     alert::{AlerterOptions, Mode},
-    pipeline::live::{self, RunError, RunOptions},
+    pipeline::{
+        correlator::Wanted,
+        keep::{Changes, Learning},
+        live::{self, Keep, RunError, RunOptions},
+        record::Record,
+        replay::Outcome,
+    },
     source::live::LiveOptions,
 };
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let policy = policy::load(&args.policy)?;
-    let options = RunOptions {
-        fingerprint_key: policy.program.fingerprint_key.map(|key| key.0),
-        pins: policy.pins,
-        wanted: args.output.wanted(),
+    let keeper = state::Keeper::open(args.state.as_deref(), &policy.program)?;
+    let keeper = keeper.map(|keeper| Rc::new(RefCell::new(keeper)));
+    let mut options = options(&policy);
+    if let Some(cgroup) = &args.cgroup {
+        options.source.cgroup = Some(cgroup.clone());
+    }
+    options.wanted = args.output.wanted();
+    options.wanted.alerts |= keeper.is_some();
+    options.learning = keeper
+        .as_ref()
+        .map(|keeper| keeper.borrow_mut().learning(&policy.program))
+        .transpose()?;
+    options.keep = keeper
+        .clone()
+        .map(|keeper| -> Keep { Box::new(move |changes| keeper.borrow_mut().try_keep(Some(changes), &[])) });
+    let mut out = output::Output::new(&args.output);
+    let outcome = watch(options, policy.file.clone(), None, |records| {
+        if let Some(keeper) = &keeper {
+            keeper.borrow_mut().try_keep(None, &records);
+        }
+        out.write(&records)?;
+        // An alert must not wait for a full buffer.
+        out.flush()
+    })?;
+    out.flush()?;
+    if let Some(keeper) = &keeper {
+        keeper.borrow_mut().try_keep(Some(Changes::default()), &[]);
+    }
+    output::write_summary(args.output.summary.as_deref(), &outcome.summary)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Watches for a while, for what the traffic teaches.
+pub(super) fn learn(policy: &Policy, span: Duration) -> Result<Outcome, Failure> {
+    let mut options = options(policy);
+    options.learning = Some(Learning {
+        options: policy.program.baseline.learning(),
+        ..Learning::default()
+    });
+    watch(options, None, Some(span), |_| Ok(()))
+}
+
+fn options(policy: &Policy) -> RunOptions {
+    let program = &policy.program;
+    RunOptions {
+        fingerprint_key: program.fingerprint_key.map(|key| key.0),
+        learning: None,
+        keep: None,
+        pins: policy.pins.clone(),
+        origins: policy.origins.clone(),
+        wanted: Wanted::default(),
         source: LiveOptions {
-            cgroup: args.cgroup.clone().or(policy.program.source.cgroup.clone()),
-            ring_bytes: policy.program.source.ring_bytes,
+            cgroup: program.source.cgroup.clone(),
+            ring_bytes: program.source.ring_bytes,
             ..LiveOptions::default()
         },
-        shard: policy.program.limits.shard(1),
-        tracker: policy.program.limits.tracker(),
+        shard: program.limits.shard(1),
+        tracker: program.limits.tracker(),
         alerts: AlerterOptions {
             mode: Mode::Immediate,
-            ..policy.program.alerts.alerter()
+            ..program.alerts.alerter()
         },
-    };
+    }
+}
+
+/// Watches until a signal, or until `span` is over; pins are read again when `pins_file` changes.
+fn watch(
+    options: RunOptions,
+    pins_file: Option<PathBuf>,
+    span: Option<Duration>,
+    emit: impl FnMut(Vec<Record>) -> Result<(), Failure>,
+) -> Result<Outcome, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::work)?;
-    let mut out = output::Output::new(args.output.format);
-    let outcome = runtime.block_on(async {
+    let refused = Arc::new(AtomicU64::new(0));
+    let mut outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::work)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::work)?;
         let shutdown = async move {
+            let over = async {
+                match span {
+                    Some(span) => tokio::time::sleep(span).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = over => {}
             }
         };
+        let (sender, reloads) = mpsc::channel(1);
+        tokio::spawn(reload::watch(pins_file, sender, refused.clone()));
         let endpoints = options.pins.endpoints.len();
         let ready = |source: &crate::source::live::LiveSource| {
             tracing::info!(endpoints, features = ?source.features(), "watching");
         };
-        let emit = |records: Vec<_>| {
-            out.write(&records)?;
-            // An alert must not wait for a full buffer.
-            out.flush()
-        };
-        live::run(options, shutdown, ready, emit)
+        live::run(options, shutdown, reloads, ready, emit)
             .await
             .map_err(|error| match error {
                 RunError::Source(error) => Failure::work(error),
                 RunError::Output(failure) => failure,
             })
     })?;
-    out.flush()?;
-    output::write_summary(args.output.summary.as_deref(), &outcome.summary)?;
-    Ok(ExitCode::SUCCESS)
+    if let Some(reloads) = &mut outcome.summary.reloads {
+        reloads.refused = reloads.refused.saturating_add(refused.load(Ordering::Relaxed));
+    }
+    Ok(outcome)
 }

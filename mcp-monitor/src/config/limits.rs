@@ -163,6 +163,8 @@ limits! {
     tls_handshake_bytes: u64, Bytes, 128 << 10;
     /// Bytes of one JSON text or event of a stream; a longer one is skipped.
     message_bytes: u64, Bytes, 16 << 20;
+    /// Bytes of bodies and events under way over all connections; one that would go above is given up.
+    message_bytes_total: u64, Bytes, 1 << 30;
     /// Bytes of one body that is not MCP and that rules look at; a longer one is not looked at.
     document_bytes: u64, Bytes, 256 << 10;
     /// HTTP exchanges of one connection open at once; the oldest is forgotten.

@@ -1,10 +1,13 @@
 //! What people write: the pins file (what must hold) and the program configuration (how it runs).
 
+pub mod data;
 mod error;
 pub mod limits;
+pub mod origin;
 pub mod pins;
 pub mod program;
 pub mod quantity;
+pub mod state;
 pub mod yaml;
 
 pub use error::ConfigError;

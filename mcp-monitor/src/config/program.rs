@@ -13,11 +13,15 @@ use std::{
 use super::{
     ConfigError,
     limits::{Unit, read_duration},
+    origin::OriginFiles,
     quantity::{parse_bytes, show_bytes, show_duration},
     yaml::{MAX_FILE_BYTES, Node, Reader, Value},
 };
 
-pub use super::limits::Limits;
+pub use super::{
+    limits::Limits,
+    state::{Baseline, State},
+};
 
 /// A program configuration, checked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -32,6 +36,12 @@ pub struct Program {
     pub source: Source,
     /// Dedup of alerts.
     pub alerts: Alerts,
+    /// What outlives the process.
+    pub state: State,
+    /// How it learns.
+    pub baseline: Baseline,
+    /// Tables of networks and countries (DST-08).
+    pub origins: OriginFiles,
     /// Caps and waits.
     pub limits: Limits,
 }
@@ -73,6 +83,10 @@ pub struct Alerts {
     pub max_open: u64,
     /// Packets named as evidence of one alert.
     pub max_packets: u64,
+    /// Different findings of one rule on one endpoint in a minute that are alerts of their own.
+    pub storm: u64,
+    /// Alerts on one endpoint no further apart than this are one incident.
+    pub incident_gap: Duration,
 }
 
 impl Default for Alerts {
@@ -81,17 +95,19 @@ impl Default for Alerts {
             window: Duration::from_secs(600),
             max_open: 65_536,
             max_packets: 16,
+            storm: 30,
+            incident_gap: Duration::from_secs(1800),
         }
     }
 }
 
 /// A key outside `limits`, for its documentation. `read` must know each.
-struct Key {
-    section: &'static str,
-    name: &'static str,
-    form: &'static str,
-    default: fn() -> String,
-    about: &'static str,
+pub(super) struct Key {
+    pub(super) section: &'static str,
+    pub(super) name: &'static str,
+    pub(super) form: &'static str,
+    pub(super) default: fn() -> String,
+    pub(super) about: &'static str,
 }
 
 const RING: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
@@ -154,17 +170,46 @@ const KEYS: &[Key] = &[
         default: || Alerts::default().max_packets.to_string(),
         about: "Packets that one alert names as evidence.",
     },
+    Key {
+        section: "alerts",
+        name: "storm",
+        form: "number",
+        default: || Alerts::default().storm.to_string(),
+        about: "Different findings of one rule on one endpoint in a minute of capture time that are alerts of their own; those above it are one alert with a count and a rate. For a rule on all servers together the number is ten times as large.",
+    },
+    Key {
+        section: "alerts",
+        name: "incident_gap",
+        form: "time",
+        default: || show_duration(Alerts::default().incident_gap),
+        about: "Alerts on one endpoint that follow each other within this capture time are one incident.",
+    },
+    Key {
+        section: "origins",
+        name: "asn",
+        form: "path",
+        default: || "none".into(),
+        about: "Table of autonomous systems in MaxMind's format, such as GeoLite2-ASN.mmdb. A relative path is relative to the configuration file.",
+    },
+    Key {
+        section: "origins",
+        name: "country",
+        form: "path",
+        default: || "none".into(),
+        about: "Table of countries in MaxMind's format, such as GeoLite2-Country.mmdb. A relative path is relative to the configuration file.",
+    },
 ];
+
+/// Every key outside `limits`.
+fn keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(super::state::KEYS)
+}
 
 /// Keys of a section; for the top level, the sections too.
 fn keys_of(section: &str) -> Vec<&'static str> {
-    let mut names: Vec<_> = KEYS
-        .iter()
-        .filter(|k| k.section == section)
-        .map(|k| k.name)
-        .collect();
+    let mut names: Vec<_> = keys().filter(|k| k.section == section).map(|k| k.name).collect();
     if section.is_empty() {
-        names.extend(["source", "alerts", "limits"]);
+        names.extend(["source", "alerts", "origins", "state", "baseline", "limits"]);
     }
     names
 }
@@ -199,6 +244,9 @@ impl Program {
                 "fingerprint_key_file" => program.fingerprint_key = Some(fingerprint_key(&r, node, folder)?),
                 "source" => program.source = source(&r, node)?,
                 "alerts" => program.alerts = alerts(&r, node)?,
+                "state" => program.state = State::read(&r, node, folder)?,
+                "baseline" => program.baseline = Baseline::read(&r, node)?,
+                "origins" => program.origins = origins(&r, node, folder)?,
                 "limits" => program.limits = Limits::read(&r, node)?,
                 _ => {}
             }
@@ -254,10 +302,24 @@ fn alerts(r: &Reader<'_>, node: &Node) -> Result<Alerts, ConfigError> {
             "window" => alerts.window = read_duration(r, node, "window")?,
             "max_open" => alerts.max_open = r.whole(node, "max_open", 1)?,
             "max_packets" => alerts.max_packets = r.whole(node, "max_packets", 1)?,
+            "storm" => alerts.storm = r.whole(node, "storm", 1)?,
+            "incident_gap" => alerts.incident_gap = read_duration(r, node, "incident_gap")?,
             _ => {}
         }
     }
     Ok(alerts)
+}
+
+fn origins(r: &Reader<'_>, node: &Node, folder: &Path) -> Result<OriginFiles, ConfigError> {
+    let mut files = OriginFiles::default();
+    for (key, node) in r.map(node, "origins", &keys_of("origins"))? {
+        let path = Some(folder.join(r.text(node, &key.name)?));
+        match key.name.as_str() {
+            "asn" => files.asn = path,
+            _ => files.country = path,
+        }
+    }
+    Ok(files)
 }
 
 /// Never says what the file holds.
@@ -302,13 +364,20 @@ pub fn reference() -> String {
         ("", "Top level", ""),
         ("source", "source", "Live only.\n\n"),
         ("alerts", "alerts", ""),
+        ("state", "state", ""),
+        ("baseline", "baseline", "Times are capture time.\n\n"),
+        (
+            "origins",
+            "origins",
+            "Offline tables of where addresses are announced from, for DST-08. `mcp-monitor check` says whether\nthey are loaded; they are read at the start.\n\n",
+        ),
     ];
     let row = |text: &mut String, name: &str, form: &str, default: &str, about: &str| {
         text.push_str(&format!("| `{name}` | {form} | {default} | {about} |\n"));
     };
     for (section, title, note) in sections {
         text.push_str(&format!("\n## {title}\n\n{note}{TABLE}"));
-        for key in KEYS.iter().filter(|k| k.section == section) {
+        for key in keys().filter(|k| k.section == section) {
             row(&mut text, key.name, key.form, &(key.default)(), key.about);
         }
     }
@@ -339,6 +408,8 @@ source:
   ring_bytes: 128MiB
 alerts:
   window: 10m
+state:
+  file: /var/lib/mcp-monitor/state.sqlite
 limits:
   flows: 200000
   idle_open: 12h
@@ -375,7 +446,7 @@ mod tests {
     #[test]
     fn every_kind_of_value() {
         let program = read(
-            "pins: pins.yaml\nthreads: 4\nsource: {cgroup: /sys/fs/cgroup/a, ring_bytes: 1MiB}\nalerts: {window: 1m, max_open: 5, max_packets: 2}\nlimits: {flows: 10, message_bytes: 1 MiB, fragment_bytes: 4096, idle_open: 1h30m}\n",
+            "pins: pins.yaml\nthreads: 4\nsource: {cgroup: /sys/fs/cgroup/a, ring_bytes: 1MiB}\nalerts: {window: 1m, max_open: 5, max_packets: 2}\norigins: {asn: asn.mmdb}\nlimits: {flows: 10, message_bytes: 1 MiB, fragment_bytes: 4096, idle_open: 1h30m}\n",
         )
         .unwrap();
         assert_eq!(program.pins.as_deref(), Some(Path::new("/etc/m/pins.yaml")));
@@ -392,9 +463,12 @@ mod tests {
             Alerts {
                 window: Duration::from_secs(60),
                 max_open: 5,
-                max_packets: 2
+                max_packets: 2,
+                ..Alerts::default()
             }
         );
+        assert_eq!(program.origins.asn.as_deref(), Some(Path::new("/etc/m/asn.mmdb")));
+        assert_eq!(program.origins.country, None);
         let limits = Limits {
             flows: 10,
             message_bytes: 1 << 20,
@@ -489,7 +563,7 @@ mod tests {
             "run the tests with UPDATE_DOCS=1 to write docs/CONFIG.md anew"
         );
         // What is documented is also read.
-        for key in KEYS {
+        for key in keys() {
             let text = match key.section {
                 "" => format!("{}: [[]]", key.name),
                 section => format!("{section}: {{{}: [[]]}}", key.name),

@@ -1,27 +1,65 @@
 //! Shows each event to the rules that asked for its kind.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use super::{
     Finding, Seen, SeenKind, World,
     credentials::Fingerprinter,
-    rule::{Kind, Rule},
+    rule::{Kind, Meta, Rule},
     rules,
 };
 use crate::{
-    baseline::{Fingerprint, ToolLists},
-    config::pins::Pins,
+    baseline::{Fingerprint, Memory, MemoryRow, ToolList, ToolLists},
+    config::{origin::OriginTables, pins::Pins},
 };
+
+/// Most findings of one rule on one event.
+pub const MAX_FINDINGS: usize = 64;
+
+/// How the rules fared.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct DetectorCounters {
+    /// Rules that panicked and are off since.
+    pub disabled: u64,
+    /// Findings let go because one event had more than [`MAX_FINDINGS`] of one rule.
+    pub findings_over_limit: u64,
+}
+
+struct Slot {
+    meta: &'static Meta,
+    /// `None` once it has panicked.
+    rule: Option<Box<dyn Rule>>,
+}
+
+impl Slot {
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        self.rule.as_mut()?.memory()
+    }
+}
 
 /// All rules and what they share.
 ///
 /// Call [`Detector::see`] for every event in order of capture time.
+///
+/// One rule cannot break another. A rule that panics is off from then on, which is counted and said by
+/// OP-06; what else it found in that event is kept. In tests and under a fuzzer the panic goes on. Of one
+/// event a rule may find [`MAX_FINDINGS`] things; those above it are counted.
 pub struct Detector {
     pins: Arc<Pins>,
-    rules: Vec<Box<dyn Rule>>,
+    rules: Vec<Slot>,
+    isolate: bool,
+    counters: DetectorCounters,
     by_kind: [Vec<usize>; Kind::COUNT],
     lists: ToolLists,
+    /// The list of tools that the latest event completed.
+    completed: Option<ToolList>,
     fingerprints: Fingerprinter,
+    /// What rules remember is kept, and changes to it are settled after each event.
+    keeping: bool,
+    origins: Arc<OriginTables>,
 }
 
 impl std::fmt::Debug for Detector {
@@ -48,13 +86,35 @@ impl Detector {
                 }
             }
         }
+        let rules = rules
+            .into_iter()
+            .map(|rule| Slot {
+                meta: rule.meta(),
+                rule: Some(rule),
+            })
+            .collect();
         Self {
             pins,
             rules,
+            isolate: !cfg!(any(test, fuzzing)),
+            counters: DetectorCounters::default(),
             by_kind,
             lists: ToolLists::default(),
+            completed: None,
+            keeping: false,
             fingerprints: Fingerprinter::new(&[0; 32]),
+            origins: Arc::default(),
         }
+    }
+
+    /// How the rules fared so far.
+    pub fn counters(&self) -> DetectorCounters {
+        self.counters
+    }
+
+    /// Whether a rule's panic is caught.
+    pub fn set_isolation(&mut self, on: bool) {
+        self.isolate = on;
     }
 
     /// Changes the pins. What rules have learned stays.
@@ -67,6 +127,59 @@ impl Detector {
         self.fingerprints = Fingerprinter::new(key);
     }
 
+    /// Loads what rules remembered in an earlier run and notes from here on what changes. How many rows
+    /// no rule took: they are of another version of this program.
+    pub fn keep_memory(&mut self, rows: &[MemoryRow]) -> usize {
+        self.keeping = true;
+        let mut foreign = rows.len();
+        for slot in &mut self.rules {
+            let id = slot.meta.id;
+            let Some(memory) = slot.memory() else { continue };
+            memory.track();
+            for row in rows.iter().filter(|row| row.rule == id) {
+                foreign = foreign.saturating_sub(usize::from(memory.load(&row.key, &row.value)));
+            }
+        }
+        foreign
+    }
+
+    /// The event that was shown last is over: what rules learned from it can be trusted, or not.
+    pub fn settle(&mut self, kind: Kind, trusted: bool) {
+        if !self.keeping {
+            return;
+        }
+        for i in self.by_kind.get(kind as usize).into_iter().flatten() {
+            if let Some(memory) = self.rules.get_mut(*i).and_then(Slot::memory) {
+                memory.settle(trusted);
+            }
+        }
+    }
+
+    /// What rules learned since the last call and may keep.
+    pub fn take_memory(&mut self) -> Vec<MemoryRow> {
+        let mut rows = Vec::new();
+        for slot in &mut self.rules {
+            let id = slot.meta.id;
+            let Some(memory) = slot.memory() else { continue };
+            rows.extend(memory.take_changes().into_iter().map(|(key, value)| MemoryRow {
+                rule: id.to_owned(),
+                key,
+                value,
+            }));
+        }
+        rows
+    }
+
+    /// The list of tools that the event shown last completed.
+    pub fn completed_list(&self) -> Option<&ToolList> {
+        self.completed.as_ref()
+    }
+
+    /// Where addresses are announced from. Until then nothing is known of that.
+    pub fn set_origins(&mut self, origins: Arc<OriginTables>) {
+        self.origins = origins;
+    }
+
     /// Shows one event to the rules; what they find is appended in the order of the catalogue.
     pub fn see(&mut self, seen: &Seen<'_>, out: &mut Vec<Finding>) {
         let (definition, tools) = match &seen.kind {
@@ -76,21 +189,53 @@ impl Detector {
             }
             _ => (None, None),
         };
+        self.completed = tools;
         let world = World {
             pins: &self.pins,
-            tools: tools.as_ref(),
+            tools: self.completed.as_ref(),
             definition,
             fingerprints: &self.fingerprints,
+            origins: &self.origins,
         };
         let Some(list) = self.by_kind.get(Kind::of(&seen.kind) as usize) else {
             return;
         };
         for i in list {
-            if let Some(rule) = self.rules.get_mut(*i) {
+            let Some(slot) = self.rules.get_mut(*i) else {
+                continue;
+            };
+            let Some(rule) = &mut slot.rule else { continue };
+            let before = out.len();
+            if !self.isolate {
                 rule.on(seen, &world, out);
+            } else if catch_unwind(AssertUnwindSafe(|| rule.on(seen, &world, out))).is_err() {
+                self.counters.disabled = self.counters.disabled.saturating_add(1);
+                // Whatever state it left is let go, which may panic as well.
+                let broken = slot.rule.take();
+                let _ = catch_unwind(AssertUnwindSafe(move || drop(broken)));
+                out.push(disabled(slot.meta));
+            }
+            let over = out.len().saturating_sub(before).saturating_sub(MAX_FINDINGS);
+            if over > 0 {
+                out.truncate(before.saturating_add(MAX_FINDINGS));
+                let n = &mut self.counters.findings_over_limit;
+                *n = n.saturating_add(over as u64);
             }
         }
     }
+}
+
+/// What OP-06 says of a rule that broke.
+fn disabled(meta: &Meta) -> Finding {
+    let (id, slug) = (meta.id, meta.slug);
+    Finding::new(
+        "OP-06",
+        format!(
+            "rule {id} {slug} failed on this event and is off until restart: nothing of its kind is detected; keep the capture, report it, and restart the monitor"
+        ),
+    )
+    .expected([format!("{id} running")])
+    .observed(format!("{id} disabled after an internal error"))
 }
 
 #[cfg(test)]
@@ -170,6 +315,76 @@ mod tests {
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
     }
 
+    const BROKEN: Meta = Meta {
+        id: "PV-08",
+        slug: "stream-evasion",
+        category: "protocol",
+        trigger: "",
+        silent_on: "",
+        severity: crate::types::Severity::High,
+        sight: crate::detect::rule::Sight::Handshake,
+        needs: "-",
+        taxonomy: crate::detect::rule::Taxonomy {
+            air_sec_026: &[],
+            owasp_mcp: &[],
+            atlas: &[],
+        },
+        listens: &[Kind::Open],
+        page: crate::detect::rule::Page {
+            means: "",
+            attacker: "",
+            wire: "",
+            act: "",
+            quiet: "",
+        },
+    };
+
+    /// Finds so many things, then panics if told so.
+    struct Bad(usize, bool);
+
+    impl Rule for Bad {
+        fn meta(&self) -> &'static Meta {
+            &BROKEN
+        }
+
+        fn on(&mut self, _: &Seen<'_>, _: &World<'_>, out: &mut Vec<Finding>) {
+            out.extend((0..self.0).map(|n| Finding::new("PV-08", n.to_string())));
+            assert!(!self.1, "broken on purpose");
+        }
+    }
+
+    fn opens(detector: &mut Detector) -> Vec<&'static str> {
+        let mut out = Vec::new();
+        Bench::bare().with_seen(SeenKind::Open, |seen| detector.see(seen, &mut out));
+        out.iter().map(|f| f.rule).collect()
+    }
+
+    #[test]
+    fn a_rule_that_panics_is_off_and_the_others_go_on() {
+        let rules: Vec<Box<dyn Rule>> = vec![Box::new(Bad(1, true)), Box::new(Bad(1, false))];
+        let mut detector = Detector::with_rules(Arc::default(), rules);
+        detector.set_isolation(true);
+        assert_eq!(opens(&mut detector), ["PV-08", "OP-06", "PV-08"]);
+        assert_eq!(opens(&mut detector), ["PV-08"]);
+        assert_eq!(detector.counters().disabled, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "broken on purpose")]
+    fn in_tests_a_panic_goes_on() {
+        opens(&mut Detector::with_rules(
+            Arc::default(),
+            vec![Box::new(Bad(0, true))],
+        ));
+    }
+
+    #[test]
+    fn findings_on_one_event_are_bounded() {
+        let mut detector = Detector::with_rules(Arc::default(), vec![Box::new(Bad(100, false))]);
+        assert_eq!(opens(&mut detector).len(), MAX_FINDINGS);
+        assert_eq!(detector.counters().findings_over_limit, 36);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -189,6 +404,13 @@ mod tests {
             bench.response(&response(status, &[("Location", &url), ("WWW-Authenticate", &format!("Bearer resource_metadata=\"{url}\"")), ("mcp-session-id", &key)]), true);
             bench.answers(&answer, Some(method));
             bench.answers(&ask, None);
+            bench.replies(&answer, None);
+            let schema = serde_json::json!([{ "name": "t", "inputSchema": { "properties": { key.as_str(): { "x-mcp-header": key } } }, "outputSchema": { key.as_str(): text, "type": key, "properties": { text.as_str(): { "$ref": url } } } }]);
+            bench.lists_tools(&schema.to_string());
+            let result = serde_json::json!({ "content": [{ "type": "text", "text": text }], "structuredContent": { text.as_str(): url, key.as_str(): text, "verdict": text, "asOf": url, "score": status } }).to_string();
+            let arguments = serde_json::json!({ key.as_str(): url, "to": text, "cc": [url, text] }).to_string();
+            bench.calls("t", &arguments, &result);
+            bench.calls("t", &arguments, &result);
             bench.sse_endpoint(&url, 1);
             bench.document(Direction::ToClient, "application/json", &answer);
             bench.dns(Direction::ToClient, &dns_answer(1, &key, &[&url], &["203.0.113.5", "::1"]));

@@ -8,15 +8,17 @@ pub mod credentials;
 pub mod drift;
 mod engine;
 pub mod finding;
+pub mod personal;
 pub mod rule;
 pub mod rules;
 pub mod seen;
+mod session_ids;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod text;
 
 pub use crate::baseline::canonical;
 pub use drift::{Drift, DriftKind};
-pub use engine::Detector;
+pub use engine::{Detector, DetectorCounters, MAX_FINDINGS};
 pub use finding::{Finding, Severity};
 pub use seen::{Seen, SeenKind, World};

@@ -1,6 +1,7 @@
 //! What a rule is.
 
 use super::{Finding, Seen, SeenKind, Severity, World};
+use crate::baseline::Memory;
 
 /// Kinds of events, for saying which a rule wants to see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +21,8 @@ pub enum Kind {
     ServerHello,
     /// [`SeenKind::Certificates`].
     Certificates,
+    /// [`SeenKind::Handshake`].
+    Handshake,
     /// [`SeenKind::TlsAlert`].
     TlsAlert,
     /// [`SeenKind::Opaque`].
@@ -32,17 +35,21 @@ pub enum Kind {
     Document,
     /// [`SeenKind::SseEndpoint`].
     SseEndpoint,
+    /// [`SeenKind::AlternativeService`].
+    AlternativeService,
     /// [`SeenKind::Message`].
     Message,
     /// [`SeenKind::Anomaly`].
     Anomaly,
-    /// [`SeenKind::Tick`].
+    /// [`SeenKind::Listener`].
+    Listener,
+    /// [`SeenKind::Tick`]; the last, see [`Kind::COUNT`].
     Tick,
 }
 
 impl Kind {
     /// How many kinds there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = (Self::Tick as usize).saturating_add(1);
 
     /// Of an event.
     pub fn of(kind: &SeenKind<'_>) -> Self {
@@ -54,15 +61,18 @@ impl Kind {
             SeenKind::ClientHello(_) => Self::ClientHello,
             SeenKind::ServerHello { .. } => Self::ServerHello,
             SeenKind::Certificates { .. } => Self::Certificates,
+            SeenKind::Handshake(_) => Self::Handshake,
             SeenKind::TlsAlert { .. } => Self::TlsAlert,
             SeenKind::Opaque => Self::Opaque,
             SeenKind::Request { .. } => Self::Request,
             SeenKind::Response { .. } => Self::Response,
             SeenKind::Document { .. } => Self::Document,
             SeenKind::SseEndpoint { .. } => Self::SseEndpoint,
+            SeenKind::AlternativeService { .. } => Self::AlternativeService,
             SeenKind::Message { .. } => Self::Message,
             SeenKind::Anomaly(_) => Self::Anomaly,
             SeenKind::Tick => Self::Tick,
+            SeenKind::Listener(_) => Self::Listener,
         }
     }
 }
@@ -152,4 +162,9 @@ pub trait Rule: Send {
 
     /// Looks at one event.
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>);
+
+    /// What the rule remembers of servers and that should outlive the process.
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        None
+    }
 }

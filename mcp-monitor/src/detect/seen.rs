@@ -1,7 +1,5 @@
 //! What rules look at.
 
-use bytes::Bytes;
-
 use super::Drift;
 use crate::{
     flow::{FlowEnd, FlowRef},
@@ -13,9 +11,9 @@ use crate::{
         dns,
         http::{ExchangeId, RequestHead, ResponseHead},
         sse::SseEvent,
-        tls::{ClientHello, ServerHello},
+        tls::{Chain, ClientHello, Handshake, ServerHello},
     },
-    types::{Anomaly, At, Direction},
+    types::{Anomaly, At, Direction, Listener},
 };
 
 /// One event with everything known around it.
@@ -56,13 +54,15 @@ pub enum SeenKind<'a> {
         /// What it answers.
         client: Option<&'a ClientHello>,
     },
-    /// A certificate chain in the clear, leaf first, DER.
+    /// A certificate chain, leaf first, in the clear or decrypted.
     Certificates {
         /// Who sent it.
         direction: Direction,
         /// The chain.
-        chain: &'a [Bytes],
+        chain: &'a Chain,
     },
+    /// A TLS handshake is over, with what both sides showed and whether the client went on.
+    Handshake(&'a Handshake),
     /// A readable TLS alert.
     TlsAlert {
         /// Who sent it.
@@ -116,6 +116,16 @@ pub enum SeenKind<'a> {
         /// Whom the GET addressed.
         target: &'a Target,
     },
+    /// An ALTSVC frame of HTTP/2: the server names another place to be reached at. The `Alt-Svc` field of a
+    /// response says the same.
+    AlternativeService {
+        /// Serialised origin it speaks for; `None` where it came with a response.
+        origin: Option<&'a [u8]>,
+        /// As the value of `Alt-Svc` (RFC 7838 section 3).
+        value: &'a [u8],
+        /// Whom the request of that response addressed.
+        target: Option<&'a Target>,
+    },
     /// An MCP message.
     Message {
         /// The message.
@@ -125,6 +135,8 @@ pub enum SeenKind<'a> {
     },
     /// Something was wrong on the wire.
     Anomaly(&'a Anomaly),
+    /// A socket of this machine listens where MCP was seen; live only.
+    Listener(&'a Listener),
     /// Capture time passed a whole second.
     Tick,
 }
@@ -139,6 +151,8 @@ pub struct World<'a> {
     /// What this message defines, if it is a response that does and is not too large: what was found in
     /// the same bytes before needs not be looked for again.
     pub definition: Option<crate::baseline::Fingerprint>,
+    /// Where addresses are announced from.
+    pub origins: &'a crate::config::origin::OriginTables,
     /// Makes fingerprints of secrets.
     pub fingerprints: &'a super::credentials::Fingerprinter,
 }

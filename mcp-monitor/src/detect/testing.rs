@@ -26,7 +26,7 @@ use crate::{
         dns,
         http::{ExchangeId, Headers, RequestHead, ResponseHead, Version},
         sse::SseEvent,
-        tls::{ClientHello, ServerHello},
+        tls::{self, ClientHello, ServerHello},
     },
     types::{Anomaly, AnomalyKind, At, Direction, PacketId, Plaintext, Scope, Timestamp, Transport},
 };
@@ -41,6 +41,11 @@ pub(crate) struct Bench {
     pub(crate) session: Session,
     pub(crate) head: RequestHead,
     pub(crate) reply: ResponseHead,
+    /// Tool or URI of the request that the next messages of the server answer.
+    pub(crate) tool: Option<Arc<str>>,
+    /// Messages are elements of batches.
+    pub(crate) batch: bool,
+    calls: u64,
     time: Timestamp,
     packet: u64,
     flows: u64,
@@ -63,6 +68,12 @@ impl Bench {
         bench.detector = Detector::new(Arc::clone(&bench.pins));
         bench.server("https://mcp.example/mcp", "203.0.113.5");
         bench
+    }
+
+    /// Other pins from here on.
+    pub(crate) fn set_pins(&mut self, pins: Pins) {
+        self.pins = Arc::new(pins);
+        self.detector.set_pins(Arc::clone(&self.pins));
     }
 
     /// With no rules at all.
@@ -122,10 +133,17 @@ impl Bench {
             target,
             head: request("POST", "/mcp", &[("Host", "mcp.example")]),
             reply: response(200, &[]),
+            tool: None,
+            batch: false,
+            calls: 100,
             time,
             packet: 0,
             flows: 1,
         }
+    }
+
+    pub(crate) fn set_origins(&mut self, origins: Arc<crate::config::origin::OriginTables>) {
+        self.detector.set_origins(origins);
     }
 
     /// A new connection to another server. The address decides the flow, the URL what the client believes.
@@ -310,19 +328,43 @@ impl Bench {
 
     /// A message of the client.
     pub(crate) fn says(&mut self, json: &str) -> Vec<Finding> {
-        self.message(json, Direction::ToServer, None)
+        self.message(json, Direction::ToServer, None, None)
     }
 
-    /// A message of the server, answering `method` (and the tool or URI `name`) if given.
+    /// A message of the server, answering `method` (and `tool`) if given.
     pub(crate) fn answers(&mut self, json: &str, method: Option<&str>) -> Vec<Finding> {
-        self.message(json, Direction::ToClient, method)
+        self.message(json, Direction::ToClient, method, None)
     }
 
-    fn message(&mut self, json: &str, direction: Direction, method: Option<&str>) -> Vec<Finding> {
-        let message = message(json, direction, self.at());
+    /// The client calls a tool with these arguments and gets this result; what is found in the answer.
+    pub(crate) fn calls(&mut self, tool: &str, arguments: &str, result: &str) -> Vec<Finding> {
+        self.calls += 1;
+        let id = self.calls;
+        let mut found = self.says(&format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
+        ));
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+        found.extend(self.message(&answer, Direction::ToClient, Some("tools/call"), Some(tool)));
+        found
+    }
+
+    /// A message that answers a request of the server, or one nobody asked for.
+    pub(crate) fn replies(&mut self, json: &str, method: Option<&str>) -> Vec<Finding> {
+        self.message(json, Direction::ToServer, method, None)
+    }
+
+    fn message(
+        &mut self,
+        json: &str,
+        direction: Direction,
+        method: Option<&str>,
+        name: Option<&str>,
+    ) -> Vec<Finding> {
+        let mut message = message(json, direction, self.at());
+        message.batch = self.batch;
         let answered = method.map(|m| Answered {
             method: m.into(),
-            name: None,
+            name: name.map(Into::into).or_else(|| self.tool.clone()),
             at: self.at(),
             first: self.at().packet,
             latency: Duration::from_millis(1),
@@ -358,8 +400,20 @@ impl Bench {
         found
     }
 
+    pub(crate) fn certificates(&mut self, direction: Direction, chain: &tls::Chain) -> Vec<Finding> {
+        self.see(SeenKind::Certificates { direction, chain })
+    }
+
+    pub(crate) fn handshake(&mut self, handshake: &tls::Handshake) -> Vec<Finding> {
+        self.see(SeenKind::Handshake(handshake))
+    }
+
     pub(crate) fn anomaly(&mut self, kind: AnomalyKind) -> Vec<Finding> {
-        let anomaly = Anomaly::new(kind, "");
+        self.anomaly_with(kind, "")
+    }
+
+    pub(crate) fn anomaly_with(&mut self, kind: AnomalyKind, detail: &str) -> Vec<Finding> {
+        let anomaly = Anomaly::new(kind, detail);
         self.see(SeenKind::Anomaly(&anomaly))
     }
 
@@ -396,6 +450,7 @@ pub(crate) fn request(method: &str, target: &str, list: &[(&str, &str)]) -> Requ
         scheme: None,
         authority: headers.get("host").map(Bytes::copy_from_slice),
         headers,
+        partial: false,
         first: PacketId::default(),
         at: At::default(),
     }
@@ -406,6 +461,7 @@ pub(crate) fn response(status: u16, list: &[(&str, &str)]) -> ResponseHead {
         status,
         version: Version::Http11,
         headers: headers(list),
+        partial: false,
         first: PacketId::default(),
         at: At::default(),
     }
@@ -469,6 +525,7 @@ pub(crate) fn message(json: &str, direction: Direction, at: At) -> Message {
         error: range(raw.error),
         batch: false,
         carrier: Carrier::Body,
+        event_id: None,
         exchange: ExchangeId(1),
         first: at.packet,
         at,
@@ -518,5 +575,48 @@ pub(crate) fn dns_answer(id: u16, name: &str, cnames: &[&str], addresses: &[&str
         authorities: Vec::new(),
         additionals: Vec::new(),
         edns: false,
+    }
+}
+
+/// A certificate of `issuer` for `name`, valid through the time of the bench, with an embedded timestamp.
+/// Its key follows from its names.
+pub(crate) fn certificate(name: &str, issuer: &str) -> tls::Certificate {
+    use sha2::{Digest as _, Sha256};
+    let subject = format!("CN={name}");
+    tls::Certificate {
+        sha256: Sha256::digest(format!("{subject} {issuer}")).into(),
+        spki_sha256: Sha256::digest(&subject).into(),
+        subject_der: Bytes::copy_from_slice(subject.as_bytes()),
+        issuer_der: Bytes::copy_from_slice(issuer.as_bytes()),
+        subject: subject.into(),
+        issuer: issuer.into(),
+        issuer_rdns: issuer.split(',').map(Into::into).collect(),
+        not_before: Timestamp::from_secs(1_700_000_000),
+        not_after: Timestamp::from_secs(1_900_000_000),
+        dns_names: vec![name.into()],
+        addresses: Vec::new(),
+        common_name: Some(name.into()),
+        scts: 1,
+    }
+}
+
+pub(crate) fn chain(certificates: Vec<tls::Certificate>) -> tls::Chain {
+    tls::Chain {
+        has_leaf: !certificates.is_empty(),
+        certificates,
+        unreadable: 0,
+    }
+}
+
+/// A full handshake of TLS 1.2 after which the client went on.
+pub(crate) fn handshake(server: Vec<tls::Certificate>, client: Option<tls::Certificate>) -> tls::Handshake {
+    tls::Handshake {
+        version: Some(0x0303),
+        resumption: None,
+        server: Some(Arc::new(chain(server))),
+        certificate_requested: client.is_some(),
+        client: client.map(|c| Arc::new(chain(vec![c]))),
+        scts: false,
+        end: tls::HandshakeEnd::Established,
     }
 }

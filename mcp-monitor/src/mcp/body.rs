@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::held::Share;
 use crate::types::PacketId;
 
 /// A body being collected. One chunk stays shared with the packet; more are joined.
@@ -13,9 +14,18 @@ pub struct Collected {
     pub first: Option<PacketId>,
     /// It grew past the cap and was let go.
     pub overflowed: bool,
+    share: Share,
 }
 
 impl Collected {
+    /// Empty; what it will hold is counted in `share`.
+    pub(super) fn counted(share: Share) -> Self {
+        Self {
+            share,
+            ..Self::default()
+        }
+    }
+
     /// Adds a chunk; at more than `cap` bytes everything is let go.
     pub fn push(&mut self, data: Bytes, packet: PacketId, cap: usize) {
         if self.overflowed || data.is_empty() {
@@ -30,6 +40,7 @@ impl Collected {
             };
             return;
         }
+        self.share.set(self.len().saturating_add(data.len()));
         if self.one.is_empty() && self.joined.is_empty() {
             self.one = data;
             return;
@@ -53,6 +64,7 @@ impl Collected {
 
     /// The whole body.
     pub fn take(&mut self) -> Bytes {
+        self.share.set(0);
         if self.joined.is_empty() {
             std::mem::take(&mut self.one)
         } else {

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Revision, TransportKind};
 use crate::{
     proto::http::{RequestHead, ResponseHead},
@@ -113,7 +115,7 @@ pub struct Target {
 
 /// Identity of a server across connections: the host where it is a name or an address off
 /// the host, address and port on loopback (there, every port is a server of its own).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ServerKey(pub Arc<str>);
 
 impl Target {
@@ -129,7 +131,7 @@ impl Target {
 }
 
 /// Who a client is: the process where known, else its address together with its `clientInfo`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ClientKey {
     /// Address of the client's side.
     pub ip: IpAddr,
@@ -140,7 +142,7 @@ pub struct ClientKey {
 }
 
 /// `serverInfo` as said in `initialize` or `server/discover`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Implementation {
     /// `name`.
     pub name: Box<str>,

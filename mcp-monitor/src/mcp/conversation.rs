@@ -4,6 +4,9 @@
 //! content, never by path or port: MCP headers and method names prove it, and once a connection has
 //! spoken MCP its other JSON-RPC is MCP too.
 
+mod headless;
+mod total;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
@@ -12,10 +15,14 @@ use super::{
     FlowEventKind,
     body::Collected,
     event::Document,
-    json,
+    exchange::{Exchange, Mark, Sink},
+    held::{Gauge, Share},
+    json::{self, JsonError},
     jsonrpc::{self, Envelope, Parsed},
+    marks::{has_result_mark, is_auth, is_json, looks_like_uri, names_session, refuses},
     message::{Carrier, Message, MessageKind},
     methods,
+    stray::Scanner,
 };
 use crate::{
     proto::{
@@ -35,6 +42,9 @@ pub struct ConversationLimits {
     pub document: usize,
     /// Exchanges open at once (default 1024); the oldest is forgotten first.
     pub exchanges: usize,
+    /// Bodies under way, bytes, over all connections that share their counters (default 1 GiB, which the 16 shards
+    /// of an engine divide among them); a body that would go above is given up.
+    pub held_total: usize,
     /// Decoded size of one coded body.
     pub coding: coding::Limits,
 }
@@ -45,6 +55,7 @@ impl Default for ConversationLimits {
             message: 16 << 20,
             document: 256 << 10,
             exchanges: 1024,
+            held_total: 1 << 30,
             coding: coding::Limits::default(),
         }
     }
@@ -63,50 +74,11 @@ pub struct ConversationCounters {
     pub sse_events: u64,
     /// JSON-RPC messages that are not MCP.
     pub foreign_jsonrpc: u64,
+    /// Bytes of bodies under way now; see [`ConversationLimits::held_total`].
+    pub held: u64,
 }
 
 const FORM: &str = "application/x-www-form-urlencoded";
-/// Longest body looked at for a refusal, see [`refuses`].
-const MAX_REFUSAL: usize = 4096;
-
-/// How sure it is that an exchange is MCP.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Mark {
-    No,
-    Maybe,
-    Yes,
-}
-
-#[derive(Debug)]
-enum Sink {
-    /// Not looked at.
-    Ignore,
-    /// Collected whole.
-    Whole {
-        decoder: Option<coding::Decoder>,
-        collected: Collected,
-        media_type: Box<str>,
-    },
-    /// Decoded as it comes.
-    Events {
-        decoder: Option<coding::Decoder>,
-        sse: sse::Decoder,
-        first: Option<PacketId>,
-        endpoints: u32,
-    },
-}
-
-#[derive(Debug)]
-struct Exchange {
-    request: Option<Arc<RequestHead>>,
-    mark: Mark,
-    /// Accept names both JSON and SSE, as Streamable HTTP demands of clients.
-    streamable: bool,
-    request_body: Sink,
-    response_body: Sink,
-    request_ended: bool,
-    response_ended: bool,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -116,7 +88,18 @@ pub struct Conversation {
     exchanges: BTreeMap<ExchangeId, Box<Exchange>>,
     /// MCP was proven on this connection.
     mcp: bool,
+    /// Bytes outside of every message, by direction.
+    strays: [Option<Box<Scanner>>; 2],
+    /// Bytes of bodies under way.
+    gauge: Gauge,
+    /// Those held elsewhere.
+    outside: Option<Share>,
+    /// As much of them as is in the counters.
+    reported: u64,
 }
+
+/// The exchange of messages found outside of every exchange.
+const STRAY: ExchangeId = ExchangeId(u64::MAX);
 
 /// What came out, in order.
 pub type Output = Vec<(At, FlowEventKind)>;
@@ -128,6 +111,10 @@ impl Conversation {
             limits,
             exchanges: BTreeMap::new(),
             mcp: false,
+            strays: [None, None],
+            gauge: Gauge::default(),
+            outside: None,
+            reported: 0,
         }
     }
 
@@ -143,6 +130,11 @@ impl Conversation {
 
     /// Takes one event of the connection.
     pub fn handle(&mut self, event: HttpEvent, counters: &mut ConversationCounters, out: &mut Output) {
+        self.event(event, counters, out);
+        self.settle(counters);
+    }
+
+    fn event(&mut self, event: HttpEvent, counters: &mut ConversationCounters, out: &mut Output) {
         match event {
             HttpEvent::Request { exchange, head } => {
                 counters.http_requests = counters.http_requests.saturating_add(1);
@@ -161,15 +153,11 @@ impl Conversation {
                 self.body(exchange, direction, data, at, counters, out);
             }
             HttpEvent::BodyGap {
-                exchange, direction, ..
-            } => {
-                if let Some(sink) = self.sink(exchange, direction) {
-                    match sink {
-                        Sink::Events { decoder, sse, .. } if decoder.is_none() => sse.gap(),
-                        other => *other = Sink::Ignore,
-                    }
-                }
-            }
+                exchange,
+                direction,
+                at,
+                ..
+            } => self.body_gap(exchange, direction, at, counters, out),
             HttpEvent::End {
                 exchange,
                 direction,
@@ -178,6 +166,30 @@ impl Conversation {
             } => {
                 self.end(exchange, direction, complete, at, counters, out);
             }
+            HttpEvent::Headless {
+                exchange,
+                direction,
+                at,
+            } => self.headless(exchange, direction, at, out),
+            HttpEvent::Stray { direction, data, at } => self.stray(direction, &data, at, counters, out),
+            HttpEvent::StrayGap { direction } => {
+                if let Some(scanner) = self.scanner(direction) {
+                    scanner.gap();
+                }
+            }
+            HttpEvent::AlternativeService {
+                exchange,
+                origin,
+                value,
+                at,
+            } => out.push((
+                at,
+                FlowEventKind::AlternativeService {
+                    exchange,
+                    origin,
+                    value,
+                },
+            )),
             HttpEvent::Anomaly { anomaly, at } => out.push((at, FlowEventKind::Anomaly(anomaly))),
             HttpEvent::Upgraded { .. } | HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } => {}
         }
@@ -234,9 +246,7 @@ impl Conversation {
         };
         // Where a capture reordered packets, the answer may have begun already.
         let early = self.exchanges.remove(&id).filter(|e| e.request.is_none());
-        if self.exchanges.len() >= self.limits.exchanges {
-            self.exchanges.pop_first();
-        }
+        self.make_room(head.at, out);
         let (response_body, response_ended) =
             early.map_or((Sink::Ignore, false), |e| (e.response_body, e.response_ended));
         self.exchanges.insert(
@@ -262,6 +272,15 @@ impl Conversation {
         ));
     }
 
+    /// The oldest exchange gives way to a new one.
+    fn make_room(&mut self, at: At, out: &mut Output) {
+        if self.exchanges.len() >= self.limits.exchanges && self.exchanges.pop_first().is_some() {
+            let detail = format!("more than {} exchanges open", self.limits.exchanges);
+            let anomaly = Anomaly::new(AnomalyKind::McpTableLimit, detail);
+            out.push((at, FlowEventKind::Anomaly(anomaly)));
+        }
+    }
+
     fn response(
         &mut self,
         id: ExchangeId,
@@ -269,16 +288,12 @@ impl Conversation {
         counters: &mut ConversationCounters,
         out: &mut Output,
     ) {
-        let unseen = Exchange {
-            request: None,
-            mark: Mark::Maybe,
-            streamable: false,
-            request_body: Sink::Ignore,
-            response_body: Sink::Ignore,
-            request_ended: true,
-            response_ended: false,
-        };
-        let exchange = self.exchanges.entry(id).or_insert_with(|| Box::new(unseen));
+        let exchange = self.exchanges.entry(id).or_insert_with(|| {
+            Box::new(Exchange {
+                request_ended: true,
+                ..Exchange::unseen()
+            })
+        });
         if head.headers.get("mcp-session-id").is_some() {
             exchange.mark = Mark::Yes;
         }
@@ -295,6 +310,7 @@ impl Conversation {
                         sse: sse::Decoder::new(self.limits.message),
                         first: None,
                         endpoints: 0,
+                        share: self.gauge.share(),
                     },
                     None => Sink::Ignore,
                 }
@@ -307,6 +323,7 @@ impl Conversation {
             {
                 self.whole(&head.headers, media_type, at, out)
             }
+            None if head.partial && mark > Mark::No => Sink::Headless(self.new_scanner()),
             _ => Sink::Ignore,
         };
         if let Some(exchange) = self.exchanges.get_mut(&id) {
@@ -322,11 +339,11 @@ impl Conversation {
         ));
     }
 
-    fn whole(&self, headers: &Headers, media_type: Option<String>, at: At, out: &mut Output) -> Sink {
+    fn whole(&mut self, headers: &Headers, media_type: Option<String>, at: At, out: &mut Output) -> Sink {
         match self.decoder(headers, at, out) {
             Some(decoder) => Sink::Whole {
                 decoder,
-                collected: Collected::default(),
+                collected: Collected::counted(self.gauge.share()),
                 media_type: media_type.unwrap_or_default().into(),
             },
             None => Sink::Ignore,
@@ -367,6 +384,12 @@ impl Conversation {
         };
         match sink {
             Sink::Ignore => {}
+            Sink::Headless(scanner) => {
+                let mut found = Vec::new();
+                let anomaly = scanner.push(&data, at.packet, &mut found);
+                out.extend(anomaly.map(|a| (at, FlowEventKind::Anomaly(a))));
+                self.found(id, direction, found, at, counters, out);
+            }
             Sink::Whole {
                 decoder, collected, ..
             } => {
@@ -393,7 +416,11 @@ impl Conversation {
                 }
             }
             Sink::Events {
-                decoder, sse, first, ..
+                decoder,
+                sse,
+                first,
+                share,
+                ..
             } => {
                 let began = *first.get_or_insert(at.packet);
                 let mut plain = Vec::new();
@@ -409,6 +436,7 @@ impl Conversation {
                 for chunk in plain {
                     anomalies.extend(sse.push(chunk, &mut events));
                 }
+                share.set(sse.held());
                 if !events.is_empty() {
                     *first = None;
                 }
@@ -422,6 +450,11 @@ impl Conversation {
                     self.sse_event(id, direction, event, began, at, counters, out);
                 }
             }
+        }
+        if self.above_total(counters, at, out)
+            && let Some(sink) = self.sink(id, direction)
+        {
+            *sink = Sink::Ignore;
         }
     }
 
@@ -460,7 +493,13 @@ impl Conversation {
         }
         // Streams of other protocols (model APIs) cost one search an event.
         if memchr::memmem::find(&event.data, b"\"jsonrpc\"").is_some() {
+            let before = out.len();
             self.json(id, direction, &event.data, Carrier::Sse, first, at, counters, out);
+            for (_, said) in out.iter_mut().skip(before) {
+                if let FlowEventKind::Message(message) = said {
+                    message.event_id.clone_from(&event.id);
+                }
+            }
         }
     }
 
@@ -476,9 +515,25 @@ impl Conversation {
         counters: &mut ConversationCounters,
         out: &mut Output,
     ) -> Verdict {
+        let mut say =
+            |kind, detail: String| out.push((at, FlowEventKind::Anomaly(Anomaly::new(kind, detail))));
         let (messages, foreign) = match jsonrpc::parse(text) {
-            Parsed::Messages { messages, foreign } => (messages, foreign),
+            Parsed::Messages {
+                messages,
+                foreign,
+                beyond,
+            } => {
+                if beyond > 0 {
+                    let detail = format!("{beyond} elements of a batch above {}", jsonrpc::MAX_BATCH);
+                    say(AnomalyKind::McpTableLimit, detail);
+                }
+                (messages, foreign)
+            }
             Parsed::Other => return Verdict::Other,
+            Parsed::Malformed(JsonError::TooDeep) => {
+                say(AnomalyKind::JsonDepth, format!("deeper than {}", json::MAX_DEPTH));
+                return Verdict::Other;
+            }
             Parsed::Malformed(_) => return Verdict::Malformed,
         };
         let proven = self.proves_mcp(id, direction, carrier, &messages);
@@ -497,9 +552,14 @@ impl Conversation {
                 exchange.mark = Mark::Yes;
             }
         }
-        for envelope in messages {
-            if envelope.duplicate_key {
-                let anomaly = Anomaly::new(AnomalyKind::JsonDuplicateKey, "in the JSON-RPC envelope");
+        if let Err(error) = std::str::from_utf8(text) {
+            let detail = format!("JSON-RPC, at byte {}", error.valid_up_to());
+            let anomaly = Anomaly::new(AnomalyKind::InvalidUtf8, detail);
+            out.push((at, FlowEventKind::Anomaly(anomaly)));
+        }
+        for mut envelope in messages {
+            if let Some(ambiguity) = envelope.ambiguity.take() {
+                let anomaly = Anomaly::new(AnomalyKind::JsonDuplicateKey, ambiguity);
                 out.push((at, FlowEventKind::Anomaly(anomaly)));
             }
             let message = message(envelope, direction, carrier, id, first, at);
@@ -674,60 +734,9 @@ fn message(
         error: envelope.error,
         batch: envelope.batch,
         carrier,
+        event_id: None,
         exchange,
         first,
         at,
     }
-}
-
-fn is_json(media_type: &str) -> bool {
-    media_type == "application/json" || media_type.ends_with("+json") || media_type == "text/json"
-}
-
-/// Paths of OAuth and its metadata, on whatever host.
-fn is_auth(head: &RequestHead) -> bool {
-    let path = head.path();
-    [
-        &b"/.well-known/"[..],
-        b"oauth",
-        b"/token",
-        b"/authorize",
-        b"/register",
-        b"/revoke",
-        b"/introspect",
-    ]
-    .iter()
-    .any(|part| memchr::memmem::find(path, part).is_some())
-}
-
-/// An error to a request without a body: Streamable HTTP servers say it in JSON-RPC. Such bodies are small.
-fn refuses(request: Option<&RequestHead>, head: &ResponseHead) -> bool {
-    let length = head
-        .headers
-        .get_str("content-length")
-        .and_then(|v| v.parse().ok());
-    head.status >= 400
-        && request.is_some_and(|r| r.method == "GET" || r.method == "DELETE")
-        && length.is_some_and(|n: usize| n <= MAX_REFUSAL)
-}
-
-fn names_session(query: &[u8]) -> bool {
-    let query = query.to_ascii_lowercase();
-    memchr::memmem::find(&query, b"sessionid=").is_some()
-        || memchr::memmem::find(&query, b"session_id=").is_some()
-}
-
-fn looks_like_uri(data: &[u8]) -> bool {
-    data.starts_with(b"/") || memchr::memmem::find(data, b"://").is_some() || names_session(data)
-}
-
-fn has_result_mark(envelope: &Envelope) -> bool {
-    let Some(result) = envelope.result.clone().and_then(|r| envelope.body.get(r)) else {
-        return false;
-    };
-    let mut marked = false;
-    let _ = json::members(result, |key, _| {
-        marked |= methods::RESULT_MARKS.contains(&key.as_ref())
-    });
-    marked
 }

@@ -11,7 +11,7 @@ use crate::{
         dns,
         http::{ExchangeId, RequestHead, ResponseHead},
         sse::SseEvent,
-        tls::{ClientHello, ServerHello},
+        tls::{Chain, ClientHello, Handshake, ServerHello},
     },
     types::{Anomaly, At, Direction},
 };
@@ -66,13 +66,15 @@ pub enum FlowEventKind {
         /// What it answers.
         client: Option<Arc<ClientHello>>,
     },
-    /// A certificate chain in the clear, leaf first, DER.
+    /// A certificate chain, leaf first.
     Certificates {
         /// Who sent it.
         direction: Direction,
         /// The chain.
-        chain: Vec<Bytes>,
+        chain: Arc<Chain>,
     },
+    /// A TLS handshake is over.
+    Handshake(Box<Handshake>),
     /// A readable TLS alert.
     TlsAlert {
         /// Who sent it.
@@ -115,6 +117,16 @@ pub enum FlowEventKind {
         event: SseEvent,
         /// 1 for the first of the stream.
         ordinal: u32,
+    },
+    /// An ALTSVC frame of HTTP/2 (RFC 7838): the server names another place to be reached at. In HTTP/1, and
+    /// mostly in HTTP/2, the `Alt-Svc` field of a [`Self::Response`] says it instead.
+    AlternativeService {
+        /// Response it came with; `None` where `origin` says what it is for.
+        exchange: Option<ExchangeId>,
+        /// Serialised origin (RFC 6454 section 6.2); empty with an exchange.
+        origin: Bytes,
+        /// As the value of `Alt-Svc`.
+        value: Bytes,
     },
     /// An MCP message.
     Message(Box<Message>),

@@ -100,8 +100,30 @@ fn skip_scalar(text: &[u8], at: usize) -> Result<usize> {
     Ok(end)
 }
 
+/// Is shown every key while values are skipped.
+pub trait KeySink {
+    /// An object that is not empty begins.
+    fn open(&mut self);
+    /// A key of the innermost object, without its quotes, escapes as they are.
+    fn key(&mut self, raw: &[u8]);
+    /// The innermost object ends.
+    fn close(&mut self);
+}
+
+/// Keys are of no interest.
+impl KeySink for () {
+    fn open(&mut self) {}
+    fn key(&mut self, _: &[u8]) {}
+    fn close(&mut self) {}
+}
+
 /// Skips the value that begins at `at` (white space before it allowed); the index after it.
 pub fn skip_value(text: &[u8], at: usize) -> Result<usize> {
+    skip_value_with(text, at, &mut ())
+}
+
+/// As [`skip_value`], keys shown to `keys`.
+fn skip_value_with<K: KeySink>(text: &[u8], at: usize, keys: &mut K) -> Result<usize> {
     // One bit a level: 1 in an object, 0 in an array.
     let mut levels: u128 = 0;
     let mut depth: u32 = 0;
@@ -121,7 +143,12 @@ pub fn skip_value(text: &[u8], at: usize) -> Result<usize> {
                         return Err(JsonError::TooDeep);
                     }
                     levels = (levels << 1) | u128::from(object);
-                    at = if object { skip_key(text, inner)? } else { inner };
+                    at = if object {
+                        keys.open();
+                        skip_key(text, inner, keys)?
+                    } else {
+                        inner
+                    };
                     continue;
                 }
             }
@@ -140,11 +167,11 @@ pub fn skip_value(text: &[u8], at: usize) -> Result<usize> {
                 Some(b',') => {
                     at = skip_space(text, at.saturating_add(1));
                     if object {
-                        at = skip_key(text, at)?;
+                        at = skip_key(text, at, keys)?;
                     }
                     break;
                 }
-                Some(b'}') if object => {}
+                Some(b'}') if object => keys.close(),
                 Some(b']') if !object => {}
                 _ => return Err(JsonError::Malformed(at)),
             }
@@ -156,11 +183,14 @@ pub fn skip_value(text: &[u8], at: usize) -> Result<usize> {
 }
 
 /// A key and its colon at `at`; where the value begins.
-fn skip_key(text: &[u8], at: usize) -> Result<usize> {
+fn skip_key<K: KeySink>(text: &[u8], at: usize, keys: &mut K) -> Result<usize> {
     if text.get(at) != Some(&b'"') {
         return Err(JsonError::Malformed(at));
     }
-    let after = skip_space(text, skip_string(text, at.saturating_add(1))?);
+    let start = at.saturating_add(1);
+    let end = skip_string(text, start)?;
+    keys.key(text.get(start..end.saturating_sub(1)).unwrap_or_default());
+    let after = skip_space(text, end);
     if text.get(after) != Some(&b':') {
         return Err(JsonError::Malformed(after));
     }
@@ -170,7 +200,16 @@ fn skip_key(text: &[u8], at: usize) -> Result<usize> {
 /// Walks the members of the object at the start of `text` (white space allowed), in wire order,
 /// and returns the index after the object. `each` gets the key, escapes resolved, and the range
 /// of the value. Duplicate keys come twice.
-pub fn members<'a>(text: &'a [u8], mut each: impl FnMut(Cow<'a, str>, Range<usize>)) -> Result<usize> {
+pub fn members<'a>(text: &'a [u8], each: impl FnMut(Cow<'a, str>, Range<usize>)) -> Result<usize> {
+    members_with(text, &mut (), each)
+}
+
+/// As [`members`], the keys of the object and of all below it shown to `keys`.
+pub fn members_with<'a, K: KeySink>(
+    text: &'a [u8],
+    keys: &mut K,
+    mut each: impl FnMut(Cow<'a, str>, Range<usize>),
+) -> Result<usize> {
     let mut at = skip_space(text, 0);
     if text.get(at) != Some(&b'{') {
         return Err(JsonError::Malformed(at));
@@ -179,16 +218,20 @@ pub fn members<'a>(text: &'a [u8], mut each: impl FnMut(Cow<'a, str>, Range<usiz
     if text.get(at) == Some(&b'}') {
         return Ok(at.saturating_add(1));
     }
+    keys.open();
     loop {
         let key_start = at;
-        let value_start = skip_key(text, at)?;
+        let value_start = skip_key(text, at, keys)?;
         let key = string_at(text, key_start).ok_or(JsonError::Malformed(key_start))?;
-        let value_end = skip_value(text, value_start)?;
+        let value_end = skip_value_with(text, value_start, keys)?;
         each(key, value_start..value_end);
         at = skip_space(text, value_end);
         match text.get(at) {
             Some(b',') => at = skip_space(text, at.saturating_add(1)),
-            Some(b'}') => return Ok(at.saturating_add(1)),
+            Some(b'}') => {
+                keys.close();
+                return Ok(at.saturating_add(1));
+            }
             _ => return Err(JsonError::Malformed(at)),
         }
     }

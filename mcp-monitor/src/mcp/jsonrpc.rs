@@ -5,6 +5,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 
 use super::{
+    ambiguity::{self, Keys},
     json::{self, JsonError},
     message::{MessageKind, RequestId},
 };
@@ -32,8 +33,8 @@ pub struct Envelope {
     pub error: Option<Range<usize>>,
     /// Element of a batch.
     pub batch: bool,
-    /// One of the envelope's own keys stood twice.
-    pub duplicate_key: bool,
+    /// What two readers could read differently, see [`super::ambiguity`].
+    pub ambiguity: Option<String>,
 }
 
 /// What a text turned out to be.
@@ -45,6 +46,8 @@ pub enum Parsed {
         messages: Vec<Envelope>,
         /// Batch elements that are not JSON-RPC.
         foreign: usize,
+        /// Batch elements above [`MAX_BATCH`].
+        beyond: usize,
     },
     /// JSON, but not JSON-RPC.
     Other,
@@ -63,6 +66,7 @@ pub fn parse(text: &Bytes) -> Parsed {
             Ok(Some(one)) => Parsed::Messages {
                 messages: vec![one],
                 foreign: 0,
+                beyond: 0,
             },
             Ok(None) => Parsed::Other,
             Err(error) => Parsed::Malformed(error),
@@ -91,7 +95,7 @@ fn batch(text: &Bytes) -> Parsed {
         Err(error) => return Parsed::Malformed(error),
     }
     let mut messages = Vec::new();
-    let mut foreign = beyond;
+    let mut foreign = 0_usize;
     for range in ranges {
         match envelope(&text.slice(range), true) {
             Ok(Some(one)) => messages.push(one),
@@ -101,7 +105,11 @@ fn batch(text: &Bytes) -> Parsed {
     if messages.is_empty() {
         Parsed::Other
     } else {
-        Parsed::Messages { messages, foreign }
+        Parsed::Messages {
+            messages,
+            foreign,
+            beyond,
+        }
     }
 }
 
@@ -109,8 +117,8 @@ fn batch(text: &Bytes) -> Parsed {
 fn envelope(text: &Bytes, batch: bool) -> Result<Option<Envelope>, JsonError> {
     let (mut version, mut id, mut method, mut params, mut result, mut error) =
         (None, None, None, None, None, None);
-    let mut duplicate_key = false;
-    let end = json::members(text, |key, value| {
+    let mut keys = Keys::default();
+    let end = json::members_with(text, &mut keys, |key, value| {
         let slot = match key.as_ref() {
             "jsonrpc" => &mut version,
             "id" => &mut id,
@@ -121,7 +129,7 @@ fn envelope(text: &Bytes, batch: bool) -> Result<Option<Envelope>, JsonError> {
             _ => return,
         };
         // The last one wins, as in most decoders.
-        duplicate_key |= slot.replace(value).is_some();
+        *slot = Some(value);
     })?;
     if json::skip_space(text, end) != text.len() {
         return Err(JsonError::Malformed(end));
@@ -164,7 +172,7 @@ fn envelope(text: &Bytes, batch: bool) -> Result<Option<Envelope>, JsonError> {
         result,
         error,
         batch,
-        duplicate_key,
+        ambiguity: keys.suspicious().then(|| ambiguity::explain(text)).flatten(),
     }))
 }
 
@@ -232,7 +240,10 @@ mod tests {
         let text = Bytes::from_static(
             br#"[{"jsonrpc":"2.0","id":1,"method":"ping"}, 3, {"jsonrpc":"2.0","method":"x"}]"#,
         );
-        let Parsed::Messages { messages, foreign } = parse(&text) else {
+        let Parsed::Messages {
+            messages, foreign, ..
+        } = parse(&text)
+        else {
             panic!()
         };
         assert_eq!((messages.len(), foreign, messages[0].batch), (2, 1, true));
@@ -253,6 +264,11 @@ mod tests {
 
     #[test]
     fn a_duplicate_envelope_key_is_seen() {
-        assert!(one(r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#).duplicate_key);
+        let text = r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#;
+        assert!(
+            one(text)
+                .ambiguity
+                .is_some_and(|a| a.starts_with("\"method\" twice"))
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     proto::http::ExchangeId,
@@ -58,7 +58,7 @@ pub enum Carrier {
 }
 
 /// A protocol revision: a date, compared as such.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub Arc<str>);
 
@@ -150,6 +150,8 @@ pub struct Message {
     pub batch: bool,
     /// What carried it.
     pub carrier: Carrier,
+    /// For SSE: the last event id in force, if the stream ever set one.
+    pub event_id: Option<Bytes>,
     /// HTTP exchange that carried it.
     pub exchange: ExchangeId,
     /// First packet of its bytes.

@@ -32,6 +32,23 @@ pub fn is_mcp(method: &str) -> bool {
     ) || method.starts_with("notifications/")
 }
 
+/// Requests and notifications that only clients send, in every revision.
+pub fn of_client(method: &str) -> bool {
+    [
+        "initialize",
+        "notifications/initialized",
+        "notifications/roots/list_changed",
+        "server/discover",
+        "completion/complete",
+        "logging/setLevel",
+        "subscriptions/listen",
+    ]
+    .contains(&method)
+        || ["tools/", "resources/", "prompts/"]
+            .iter()
+            .any(|family| method.starts_with(family))
+}
+
 /// Members that results of MCP methods have and that are rare elsewhere.
 pub const RESULT_MARKS: &[&str] = &[
     "protocolVersion",
@@ -48,4 +65,7 @@ pub const RESULT_MARKS: &[&str] = &[
     "completion",
     "roots",
     "resultType",
+    "supportedVersions",
+    "tasks",
+    "taskId",
 ];

@@ -4,7 +4,7 @@ use std::{net::IpAddr, num::NonZeroUsize, sync::Arc};
 
 use lru::LruCache;
 
-use crate::proto::dns;
+use crate::{proto::dns, types::recent};
 
 /// Address → name, per client, least recently used first out.
 ///
@@ -20,7 +20,7 @@ impl Names {
     /// Keeps at most `capacity` client and address pairs.
     pub fn new(capacity: NonZeroUsize) -> Self {
         Self {
-            by_client: LruCache::new(capacity),
+            by_client: recent(capacity),
             evicted: 0,
         }
     }

@@ -1,7 +1,7 @@
 //! Sessions and their transactions, over connections and processes.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     flow::FlowId,
     proto::http::ExchangeId,
-    types::{At, Direction, PacketId, Timestamp},
+    types::{At, Direction, PacketId, Timestamp, recent},
 };
 
 /// Handle of a session in [`Sessions`]; never reused.
@@ -69,6 +69,9 @@ const REPEATS: usize = 64;
 /// Answers remembered for [`Sessions::orphans`].
 const ORPHANS: usize = 4096;
 
+/// Events of resumable streams remembered for [`Sessions::replayed`].
+const DELIVERED: usize = 65_536;
+
 /// Open requests with one and the same id; more of them push the oldest out.
 const SAME_ID: usize = 16;
 
@@ -85,6 +88,10 @@ pub struct Sessions {
     unmatched: u64,
     /// Answers that came before their request (a late retransmission), or whose request was lost for good.
     orphans: LruCache<(FlowId, ExchangeId, RequestId), ()>,
+    /// Messages of SSE streams with event ids, by session and hash of event id and body.
+    delivered: LruCache<(SessionHandle, u64), ()>,
+    /// Has a key that no server knows: else it could make a message that is taken for another one and not shown.
+    unguessable: RandomState,
 }
 
 impl Sessions {
@@ -92,7 +99,7 @@ impl Sessions {
     pub fn new(limits: SessionLimits) -> Self {
         Self {
             limits,
-            states: LruCache::new(limits.sessions),
+            states: recent(limits.sessions),
             by_id: HashMap::new(),
             next: 0,
             started: 0,
@@ -100,6 +107,8 @@ impl Sessions {
             forgotten_requests: 0,
             unmatched: 0,
             orphans: LruCache::unbounded(),
+            delivered: LruCache::unbounded(),
+            unguessable: RandomState::new(),
         }
     }
 
@@ -265,6 +274,18 @@ impl Sessions {
             (Some(_), None) => {}
         }
         found
+    }
+
+    /// Notes a message of a stream whose events have ids. True if it came before and this stream was `resumed`
+    /// (`Last-Event-ID`): the server sends again what it thinks the client has missed.
+    pub fn replayed(&mut self, handle: SessionHandle, message: &Message, resumed: bool) -> bool {
+        let Some(event) = &message.event_id else {
+            return false;
+        };
+        let key = (handle, self.unguessable.hash_one((event, &message.body)));
+        let known = resumed && self.delivered.contains(&key);
+        remember(&mut self.delivered, DELIVERED, key, ());
+        known
     }
 
     /// Takes from `initialize`, `server/discover` and the version header what they say of the session.

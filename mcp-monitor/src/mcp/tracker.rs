@@ -17,7 +17,7 @@ use super::{
 use crate::{
     flow::{FlowId, FlowRef},
     proto::http::{ExchangeId, RequestHead, ResponseHead},
-    types::{Direction, Plaintext, Process},
+    types::{Direction, Plaintext, Process, recent},
 };
 
 /// Caps of the tracker's tables.
@@ -83,6 +83,10 @@ struct Conn {
     exchanges: BTreeMap<ExchangeId, Exchange>,
     /// Session of messages that carry no session id.
     anonymous: Option<SessionHandle>,
+    /// The first session with an id of its own.
+    named: Option<SessionHandle>,
+    /// There was another one.
+    several: bool,
 }
 
 /// What an event belongs to.
@@ -136,8 +140,8 @@ impl Tracker {
             endpoints,
             connections: HashMap::new(),
             names: Names::new(limits.names),
-            paths: LruCache::new(limits.paths),
-            processes: LruCache::new(limits.processes),
+            paths: recent(limits.paths),
+            processes: recent(limits.processes),
             sessions: Sessions::new(limits.sessions),
             counters: McpCounters::default(),
             nameless: Connection::default(),
@@ -240,13 +244,21 @@ impl Tracker {
                 return self.response(flow, *exchange, request.as_ref(), head);
             }
             FlowEventKind::Document(document) => return self.http_step(flow, document.exchange),
+            FlowEventKind::AlternativeService {
+                exchange: Some(exchange),
+                ..
+            } => return self.http_step(flow, *exchange),
             FlowEventKind::SseEndpoint { exchange, event, .. } => {
                 self.sse_endpoint(flow, *exchange, &event.data);
                 return self.http_step(flow, *exchange);
             }
             FlowEventKind::ExchangeEnd { exchange } => {
                 if let Some(conn) = self.connections.get_mut(&flow.info.id) {
-                    conn.exchanges.remove(exchange);
+                    // Messages of a WebSocket belong to the exchange that opened it.
+                    let switched = |e: &Exchange| e.response.as_ref().is_some_and(|r| r.status == 101);
+                    if !conn.exchanges.get(exchange).is_some_and(switched) {
+                        conn.exchanges.remove(exchange);
+                    }
                 }
             }
             FlowEventKind::Message(message) => return self.message(flow, message),
@@ -439,7 +451,6 @@ impl Tracker {
     }
 
     fn message(&mut self, flow: &FlowRef, message: &Message) -> Step {
-        self.count(message);
         let id = message.exchange;
         let client = self.client_key(flow);
         let exchange = self.exchange(flow, id);
@@ -465,8 +476,20 @@ impl Tracker {
             )
         });
         self.exchange(flow, id).session = Some(session);
+        let has_id = self.sessions.get(session).is_some_and(|s| s.id.is_some());
         let conn = self.conn(flow);
         conn.connection.mcp = true;
+        if has_id {
+            let first = *conn.named.get_or_insert(session);
+            conn.several |= first != session;
+        }
+        let resumed = request
+            .as_deref()
+            .is_some_and(|r| r.headers.get("last-event-id").is_some());
+        if self.sessions.replayed(session, message, resumed) {
+            return Step::Plain;
+        }
+        self.count(message);
 
         let header = request
             .as_deref()
@@ -520,13 +543,21 @@ impl Tracker {
             return self.sessions.with_id(server, &sid, &client, at);
         }
         if message.is("initialize") {
-            return self.sessions.begin(server.clone(), client, at);
+            // Of a server that gives no ids, what follows on the connection is of this session.
+            let handle = self.sessions.begin(server.clone(), client, at);
+            self.conn(flow).anonymous = Some(handle);
+            return handle;
         }
-        let known = self
-            .conn(flow)
-            .anonymous
+        let conn = self.conn(flow);
+        // A head that was not captured may have named any session, but where there is one there is no other.
+        let sole = conn.named.filter(|_| request.is_none() && !conn.several);
+        let known = sole
+            .or(conn.anonymous)
             .filter(|h| self.sessions.get(*h).is_some());
-        let handle = known.unwrap_or_else(|| self.sessions.begin(server.clone(), client, at));
+        if let Some(handle) = known {
+            return handle;
+        }
+        let handle = self.sessions.begin(server.clone(), client, at);
         self.conn(flow).anonymous = Some(handle);
         handle
     }

@@ -9,11 +9,14 @@ use crate::{
     decode::UdpDatagram,
     flow::{Control, FlowInfo},
     mcp::{
-        FlowEventKind,
-        conversation::{ConversationCounters, ConversationLimits, Output},
+        Carrier, FlowEventKind, Message,
+        conversation::{Conversation, ConversationCounters, ConversationLimits, Output},
+        methods,
     },
     proto::{
-        Detector, Protocol, dns, http1, http2,
+        Detected, Detector, Protocol, dns,
+        http::HttpEvent,
+        http1, http2, quic,
         tls::{
             self, ClientHello, TlsEvent,
             decrypt::{DecryptLimits, Decrypted, Decryptor, KeyLog},
@@ -34,6 +37,8 @@ pub struct ApplicationLimits {
     pub websocket: websocket::Limits,
     /// TLS.
     pub tls: tls::Limits,
+    /// QUIC.
+    pub quic: quic::Limits,
     /// TLS with logged keys.
     pub decrypt: DecryptLimits,
     /// MCP bodies.
@@ -51,10 +56,20 @@ pub struct ApplicationCounters {
     pub dns_responses: u64,
     /// DNS responses with rcode 3.
     pub dns_nxdomain: u64,
+    /// DNS responses to which no query was seen with the same ports, id and question.
+    pub dns_unmatched: u64,
     /// ClientHellos.
     pub client_hellos: u64,
     /// ServerHellos, HelloRetryRequest left out.
     pub server_hellos: u64,
+    /// Flows proven to be QUIC of a version whose start can be read.
+    pub quic_flows: u64,
+    /// Flows that begin as DTLS.
+    pub dtls_flows: u64,
+    /// Multicast DNS messages.
+    pub mdns_messages: u64,
+    /// Link-local multicast name resolution messages.
+    pub llmnr_messages: u64,
     /// TLS connections of which plaintext was seen.
     pub decrypted_flows: u64,
 }
@@ -78,11 +93,85 @@ pub enum Interest {
 #[derive(Debug)]
 enum State {
     /// What came so far does not tell the protocol.
-    Probing(Box<Detector>),
+    Probing(Box<Probing>),
     Http(Box<Http>),
     Tls(Box<Tls>),
-    Dns(Box<[dns::TcpStream; 2]>),
+    Dns(Box<DnsStreams>),
+    /// UDP on a port of name resolution.
+    Names(dns::Service, dns::Transactions),
+    /// UDP elsewhere; what came so far does not tell.
+    Datagrams,
+    Quic(Box<Quic>),
     Ignored,
+}
+
+/// Before the protocol is known.
+#[derive(Debug)]
+struct Probing {
+    detector: Detector,
+    /// Reads what is no start of anything, where the capture began in mid-connection.
+    strays: Option<Box<Conversation>>,
+}
+
+impl Probing {
+    fn state(from_start: bool) -> State {
+        State::Probing(Box::new(Self {
+            detector: Detector::new(from_start),
+            strays: None,
+        }))
+    }
+
+    /// Searches pieces that began nothing for whole messages. Whether some were found.
+    fn search(
+        &mut self,
+        limits: ConversationLimits,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) -> bool {
+        let strays = self.detector.take_stray();
+        if strays.is_empty() {
+            return false;
+        }
+        let conversation = self
+            .strays
+            .get_or_insert_with(|| Box::new(Conversation::new(limits)));
+        for piece in strays {
+            let counters = &mut counters.conversation;
+            conversation.stray(piece.direction, &piece.data, piece.at, counters, out);
+        }
+        conversation.is_mcp()
+    }
+
+    fn gap(
+        &mut self,
+        direction: Direction,
+        limits: ConversationLimits,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
+        self.detector.gap(direction);
+        self.search(limits, counters, out);
+        if let Some(strays) = &mut self.strays {
+            let gap = HttpEvent::StrayGap { direction };
+            strays.handle(gap, &mut counters.conversation, out);
+        }
+    }
+}
+
+/// DNS over TCP.
+#[derive(Debug, Default)]
+struct DnsStreams {
+    to_server: dns::TcpStream,
+    to_client: dns::TcpStream,
+    transactions: dns::Transactions,
+}
+
+#[derive(Debug)]
+struct Quic {
+    connection: quic::Connection,
+    /// It was counted.
+    certain: bool,
+    tls: Tls,
 }
 
 #[derive(Debug)]
@@ -120,8 +209,11 @@ impl Application {
     pub fn new(flow: &FlowInfo, limits: ApplicationLimits, keys: Option<Arc<KeyLog>>) -> Self {
         let state = match flow.transport {
             Transport::Tcp if flow.server.port() == DNS_PORT => State::Dns(Box::default()),
-            Transport::Tcp => State::Probing(Box::new(Detector::new(flow.from_start))),
-            Transport::Udp => State::Ignored,
+            Transport::Tcp => Probing::state(flow.from_start),
+            Transport::Udp => match dns::Service::of_flow(flow.client.port(), flow.server.port()) {
+                Some(service) => State::Names(service, dns::Transactions::default()),
+                None => State::Datagrams,
+            },
         };
         Self {
             limits,
@@ -136,7 +228,7 @@ impl Application {
     pub(super) fn tunnelled(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
         Self {
             limits,
-            state: State::Probing(Box::new(Detector::new(true))),
+            state: Probing::state(true),
             from_start: true,
             depth,
             keys,
@@ -147,7 +239,7 @@ impl Application {
     pub fn plaintext(&self) -> Plaintext {
         match &self.state {
             State::Tls(tls) if tls.inner.is_some() => Plaintext::Keylog,
-            State::Tls(_) => Plaintext::None,
+            State::Tls(_) | State::Quic(_) => Plaintext::None,
             State::Http(http) => http.plaintext(),
             _ => Plaintext::Packet,
         }
@@ -158,9 +250,10 @@ impl Application {
         match &self.state {
             State::Probing(_) => Interest::Undecided,
             State::Http(http) => http.interest(),
-            State::Tls(tls) if tls.opaque && tls.decryptor.is_none() => Interest::HandshakeOnly,
-            State::Tls(_) => Interest::Undecided,
-            State::Dns(_) => Interest::Captured,
+            State::Tls(tls) if tls.stream.is_done() && tls.decryptor.is_none() => Interest::HandshakeOnly,
+            State::Quic(quic) if quic.connection.is_done() => Interest::HandshakeOnly,
+            State::Tls(_) | State::Quic(_) | State::Datagrams => Interest::Undecided,
+            State::Dns(_) | State::Names(..) => Interest::Captured,
             State::Ignored => Interest::Ignored,
         }
     }
@@ -178,28 +271,38 @@ impl Application {
             State::Http(http) => http.data(direction, at, data, counters, out),
             State::Tls(tls) => {
                 tls.data(direction, at, data, counters, out);
-                if tls.opaque && tls.decryptor.is_none() {
+                if tls.stream.is_done() && tls.decryptor.is_none() {
                     return Control::Unread;
                 }
             }
             State::Dns(streams) => {
-                let [to_server, to_client] = streams.as_mut();
-                let stream = if direction == Direction::ToServer {
-                    to_server
-                } else {
-                    to_client
+                let stream = match direction {
+                    Direction::ToServer => &mut streams.to_server,
+                    Direction::ToClient => &mut streams.to_client,
                 };
                 let mut messages = Vec::new();
                 stream.push(data, &mut messages);
                 for payload in messages {
-                    dns_message(at, payload, counters, out);
+                    dns_message(at, payload, &mut streams.transactions, counters, out);
                 }
             }
+            State::Names(..) | State::Datagrams | State::Quic(_) => {}
             State::Ignored => return Control::Unread,
-            State::Probing(detector) => {
-                if let Some(found) = detector.data(direction, at, data) {
-                    let held = detector.take_held();
-                    self.state = self.start(found.protocol);
+            State::Probing(probing) => {
+                let found = probing.detector.data(direction, at, data);
+                let before = out.len();
+                if probing.search(self.limits.conversation, counters, out) && found.is_none() {
+                    return self.found_midway(before, counters, out);
+                }
+                if let Some(found) = found {
+                    let held = probing.detector.take_held();
+                    let mut strays = probing.strays.take();
+                    if let Some(strays) = &mut strays
+                        && matches!(found.protocol, Protocol::Tls | Protocol::Other)
+                    {
+                        strays.release(&mut counters.conversation);
+                    }
+                    self.state = self.start(found, strays);
                     for piece in held {
                         let direction = if found.swapped {
                             piece.direction.reversed()
@@ -220,23 +323,63 @@ impl Application {
         Control::Continue
     }
 
-    fn start(&self, protocol: Protocol) -> State {
-        match protocol {
-            Protocol::Http1 => State::Http(Box::new(Http::http1(
-                self.limits,
-                self.from_start,
-                self.depth,
-                self.keys.clone(),
-            ))),
-            Protocol::Http2 => State::Http(Box::new(Http::http2(self.limits, self.depth, self.keys.clone()))),
-            Protocol::Tls => State::Tls(Box::new(Tls::new(
-                self.limits,
-                self.depth,
-                self.keys.clone(),
-                self.from_start,
-            ))),
-            Protocol::Other => State::Ignored,
+    /// Whole messages were found before any start: HTTP that is joined in the middle. Those since `before` show
+    /// which side is the client.
+    fn found_midway(
+        &mut self,
+        before: usize,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) -> Control {
+        let State::Probing(probing) = &mut self.state else {
+            return Control::Continue;
+        };
+        let held = probing.detector.take_held();
+        let conversation = probing.strays.take();
+        let messages = || out.iter().skip(before).filter_map(|(_, event)| message_of(event));
+        let swapped = messages().any(|message| match message.direction {
+            Direction::ToServer => message.carrier == Carrier::Sse,
+            Direction::ToClient => message.method.as_deref().is_some_and(methods::of_client),
+        });
+        if swapped {
+            for (_, event) in out.iter_mut().skip(before) {
+                if let FlowEventKind::Message(message) = event {
+                    message.direction = message.direction.reversed();
+                }
+            }
         }
+        let mut http = Http::http1(self.limits, false, self.depth, self.keys.clone());
+        if let Some(conversation) = conversation {
+            http = http.with(*conversation, swapped);
+        }
+        self.state = State::Http(Box::new(http));
+        for piece in held {
+            let direction = if swapped {
+                piece.direction.reversed()
+            } else {
+                piece.direction
+            };
+            self.data(direction, piece.at, piece.data, counters, out);
+        }
+        if swapped { Control::Flip } else { Control::Continue }
+    }
+
+    fn start(&self, found: Detected, strays: Option<Box<Conversation>>) -> State {
+        let (limits, depth, keys) = (self.limits, self.depth, self.keys.clone());
+        let http = match found.protocol {
+            Protocol::Http1 => Http::http1(limits, self.from_start, depth, keys),
+            Protocol::Http2 if found.joined => Http::joined_http2(limits, depth, keys),
+            Protocol::Http2 => Http::http2(limits, depth, keys),
+            Protocol::WebSocket => Http::joined_websocket(limits, depth, keys),
+            Protocol::Tls => {
+                return State::Tls(Box::new(Tls::new(limits, depth, keys, self.from_start)));
+            }
+            Protocol::Other => return State::Ignored,
+        };
+        State::Http(Box::new(match strays {
+            Some(conversation) => http.with(*conversation, found.swapped),
+            None => http,
+        }))
     }
 
     /// Bytes are missing here.
@@ -252,19 +395,17 @@ impl Application {
             State::Http(http) => http.gap(direction, at, bytes, counters, out),
             State::Tls(tls) => tls.gap(direction, at, bytes, counters, out),
             State::Dns(streams) => {
-                let [to_server, to_client] = streams.as_mut();
-                let stream = if direction == Direction::ToServer {
-                    to_server
-                } else {
-                    to_client
+                let stream = match direction {
+                    Direction::ToServer => &mut streams.to_server,
+                    Direction::ToClient => &mut streams.to_client,
                 };
                 stream.gap();
             }
-            State::Probing(detector) => {
+            State::Probing(probing) => {
                 self.from_start = false;
-                detector.gap(direction);
+                probing.gap(direction, self.limits.conversation, counters, out);
             }
-            State::Ignored => {}
+            State::Names(..) | State::Datagrams | State::Quic(_) | State::Ignored => {}
         }
     }
 
@@ -312,40 +453,110 @@ impl Application {
                     inner.close(at, counters, out);
                 }
             }
+            State::Probing(probing) => {
+                if let Some(strays) = &mut probing.strays {
+                    strays.release(&mut counters.conversation);
+                }
+            }
             _ => {}
         }
     }
 
     /// A UDP datagram.
     pub fn datagram(
-        &self,
+        &mut self,
+        direction: Direction,
         at: At,
         datagram: &UdpDatagram,
         counters: &mut ApplicationCounters,
         out: &mut Output,
     ) {
-        if datagram.src.port() == DNS_PORT || datagram.dst.port() == DNS_PORT {
-            dns_message(at, datagram.payload.clone(), counters, out);
+        let payload = &datagram.payload;
+        match &mut self.state {
+            State::Names(service, transactions) => match service {
+                dns::Service::Unicast => dns_message(at, payload.clone(), transactions, counters, out),
+                dns::Service::Multicast => bump(&mut counters.mdns_messages),
+                dns::Service::LinkLocal => bump(&mut counters.llmnr_messages),
+            },
+            State::Datagrams if quic::probe(payload) => {
+                let mut quic = Box::new(Quic {
+                    connection: quic::Connection::new(self.limits.quic),
+                    certain: false,
+                    tls: Tls::new(self.limits, self.depth, None, true),
+                });
+                quic.datagram(direction, at, payload, counters, out);
+                self.state = State::Quic(quic);
+            }
+            State::Datagrams => {
+                if tls::dtls::is_hello(payload) {
+                    bump(&mut counters.dtls_flows);
+                }
+                self.state = State::Ignored;
+            }
+            State::Quic(quic) => quic.datagram(direction, at, payload, counters, out),
+            _ => {}
         }
+    }
+}
+
+fn message_of(event: &FlowEventKind) -> Option<&Message> {
+    match event {
+        FlowEventKind::Message(message) => Some(message),
+        _ => None,
+    }
+}
+
+fn bump(n: &mut u64) {
+    *n = n.saturating_add(1);
+}
+
+impl Quic {
+    fn datagram(
+        &mut self,
+        direction: Direction,
+        at: At,
+        payload: &[u8],
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
+        if self.connection.is_done() {
+            return;
+        }
+        self.connection
+            .datagram(direction, at, payload, &mut self.tls.events);
+        if self.connection.is_certain() && !self.certain {
+            self.certain = true;
+            bump(&mut counters.quic_flows);
+        }
+        self.tls.flush(counters, out);
     }
 }
 
 const DNS_PORT: u16 = 53;
 const RCODE_NXDOMAIN: u16 = 3;
 
-fn dns_message(at: At, payload: Bytes, counters: &mut ApplicationCounters, out: &mut Output) {
+fn dns_message(
+    at: At,
+    payload: Bytes,
+    transactions: &mut dns::Transactions,
+    counters: &mut ApplicationCounters,
+    out: &mut Output,
+) {
     let (message, anomaly) = dns::parse(&payload);
     out.extend(anomaly.map(|a| (at, FlowEventKind::Anomaly(a))));
     let Some(message) = message else { return };
-    let bump = |n: &mut u64| *n = n.saturating_add(1);
     let direction = if message.response {
         bump(&mut counters.dns_responses);
+        if !transactions.answers(&message) {
+            bump(&mut counters.dns_unmatched);
+        }
         if message.rcode == RCODE_NXDOMAIN {
             bump(&mut counters.dns_nxdomain);
         }
         Direction::ToClient
     } else {
         bump(&mut counters.dns_queries);
+        transactions.query(&message);
         Direction::ToServer
     };
     out.push((
@@ -399,7 +610,7 @@ impl Tls {
         counters: &mut ApplicationCounters,
         out: &mut Output,
     ) {
-        if !self.opaque {
+        if !self.stream.is_done() {
             self.stream.data(direction, at, data.clone(), &mut self.events);
             self.flush(counters, out);
         }
@@ -433,7 +644,12 @@ impl Tls {
                         counters.decrypted_flows = counters.decrypted_flows.saturating_add(1);
                         let mut inner = Application::tunnelled(self.limits, self.depth, None);
                         if self.http2 {
-                            inner.state = inner.start(Protocol::Http2);
+                            let found = Detected {
+                                protocol: Protocol::Http2,
+                                swapped: false,
+                                joined: false,
+                            };
+                            inner.state = inner.start(found, None);
                         }
                         Box::new(inner)
                     });
@@ -485,6 +701,9 @@ impl Tls {
                 }
                 TlsEvent::Certificates { direction, chain, at } => {
                     out.push((at, FlowEventKind::Certificates { direction, chain }));
+                }
+                TlsEvent::Handshake { handshake, at } => {
+                    out.push((at, FlowEventKind::Handshake(handshake)));
                 }
                 TlsEvent::Alert {
                     direction,

@@ -1,18 +1,25 @@
 //! The half of the engine that looks across flows: events in order of the packets, records out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use hashbrown::HashMap;
 
 use super::{
+    judge::Judges,
+    keep::{Changes, Learning},
     observe::Observer,
     record::{FlowRecord, MessageRecord, Record},
     view::view,
 };
 use crate::{
-    alert::{Alerter, AlerterOptions, Mode},
-    config::pins::Pins,
-    detect::{Detector, Drift, DriftKind, Finding, Seen, SeenKind},
+    alert::{AlerterCounters, AlerterOptions, Mode},
+    baseline::{Once, Row, TallyRow},
+    config::{origin::OriginTables, pins::Pins},
+    detect::{DetectorCounters, Drift, DriftKind, Seen, SeenKind},
     flow::FlowRef,
     mcp::{
         FlowEvent, FlowEventKind,
@@ -20,7 +27,7 @@ use crate::{
         tracker::{Step, Tracker, TrackerLimits},
     },
     source::verdict::{HostDrift, PinnedHost, Verdicts},
-    types::{AnomalyKind, At, Direction, Process, Severity, Timestamp, Transport},
+    types::{AnomalyKind, At, Direction, Listener, Process, Severity, Timestamp, Transport},
 };
 
 /// Which records are wanted.
@@ -40,11 +47,14 @@ pub struct Wanted {
 
 /// See the module.
 pub struct Correlator {
+    pins: Arc<Pins>,
     tracker: Tracker,
-    detector: Detector,
-    alerter: Alerter,
-    observer: Observer,
+    judges: Judges,
     wanted: Wanted,
+    /// Live: servers that spoke MCP and whose listening socket is to be looked up, with the client's process.
+    unlisted: VecDeque<(SocketAddr, Option<u32>)>,
+    /// Those that were looked up.
+    looked_up: Once<SocketAddr>,
     /// Replay only: what the kernel program would have said.
     verdicts: Option<Verdicts>,
     /// Pinned host → endpoint that alerts name.
@@ -56,11 +66,13 @@ pub struct Correlator {
     worst: Option<Severity>,
     /// Alerts come once, with their final count.
     settled: bool,
-    findings: Vec<Finding>,
     now: Timestamp,
     records: Vec<Record>,
 }
 
+/// Servers whose listening socket was looked up, and those that wait for it.
+const MAX_LISTENERS: usize = 4096;
+const MAX_UNLISTED: usize = 64;
 /// Drifted connections that wait for their first packet; further ones are reported without a flow.
 const MAX_DRIFTING: usize = 4096;
 /// How long one waits, seconds of capture time.
@@ -76,28 +88,57 @@ impl Correlator {
         replay: bool,
     ) -> Self {
         let (hosts, host_endpoints) = kernel_hosts(&pins);
-        Self {
+        let mut correlator = Self {
             tracker: Tracker::new(limits, pins.clone()),
-            detector: Detector::new(pins.clone()),
-            observer: Observer::default(),
             wanted,
             settled: alerts.mode == Mode::Settled,
-            alerter: Alerter::new(pins, alerts),
+            judges: Judges::new(pins.clone(), alerts),
+            pins,
+            unlisted: VecDeque::new(),
+            looked_up: Once::new(MAX_LISTENERS),
             verdicts: replay.then(|| Verdicts::new(&hosts)),
             host_endpoints,
             drifting: HashMap::new(),
             anomalies: BTreeMap::new(),
             alerts: BTreeMap::new(),
             worst: None,
-            findings: Vec::new(),
             now: Timestamp::default(),
             records: Vec::new(),
+        };
+        if wanted.observations {
+            correlator.learn(Learning::default());
         }
+        correlator
+    }
+
+    /// Learns from here on, beginning with what an earlier run left.
+    pub fn learn(&mut self, learning: Learning) {
+        self.judges.begin_learning(learning, self.settled);
+    }
+
+    /// What was learned since the last call, for a state file. Empty unless it is kept.
+    pub fn take_changes(&mut self) -> Changes {
+        self.judges.take_changes()
+    }
+
+    /// Every fact seen in this run, and what was verified since the last [`Self::take_changes`].
+    pub fn take_learned(&mut self) -> (Vec<Row>, Vec<TallyRow>) {
+        self.judges.take_learned()
+    }
+
+    /// Facts that made room for others.
+    pub fn facts_forgotten(&self) -> u64 {
+        self.judges.observer.as_ref().map_or(0, Observer::evicted)
     }
 
     /// The key of fingerprints from here on.
     pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
-        self.detector.set_fingerprint_key(key);
+        self.judges.detector.set_fingerprint_key(key);
+    }
+
+    /// Where addresses are announced from.
+    pub fn set_origins(&mut self, origins: Arc<OriginTables>) {
+        self.judges.detector.set_origins(origins);
     }
 
     /// Changes the pins from here on.
@@ -107,14 +148,24 @@ impl Correlator {
         if self.verdicts.is_some() {
             self.verdicts = Some(Verdicts::new(&hosts));
         }
+        self.pins = pins.clone();
         self.tracker.set_endpoints(pins.clone());
-        self.detector.set_pins(pins.clone());
-        self.alerter.set_pins(pins);
+        self.judges.set_pins(pins);
     }
 
     /// Sessions, names and counts of MCP.
     pub fn tracker(&self) -> &Tracker {
         &self.tracker
+    }
+
+    /// How the rules fared.
+    pub fn detector_counters(&self) -> DetectorCounters {
+        self.judges.detector.counters()
+    }
+
+    /// What did not become a new alert.
+    pub fn alerter_counters(&self) -> AlerterCounters {
+        self.judges.alerter.counters()
     }
 
     /// Alerts by rule.
@@ -153,6 +204,28 @@ impl Correlator {
         self.tracker.set_process(cookie, process);
     }
 
+    /// A server whose listening socket to look up now (live), each once, with the client's process.
+    pub fn next_unlisted(&mut self) -> Option<(SocketAddr, Option<u32>)> {
+        self.unlisted.pop_front()
+    }
+
+    /// A socket of this machine listens where `server` is (live).
+    pub fn listener(&mut self, at: At, server: SocketAddr, listener: &Listener) {
+        let connection = Connection {
+            endpoint: self.pins.match_socket(server.ip(), server.port()),
+            process: listener.process.clone(),
+            mcp: true,
+            ..Connection::default()
+        };
+        self.show(Seen {
+            at,
+            flow: None,
+            connection: Some(&connection),
+            kind: SeenKind::Listener(listener),
+        });
+        self.drain_alerts();
+    }
+
     /// A verdict of the kernel (live). One about a connection waits for the connection's first packet,
     /// so that the alert can show the flow.
     pub fn kernel_drift(&mut self, at: At, drift: &HostDrift, cookie: u64) {
@@ -172,6 +245,7 @@ impl Correlator {
         }
         let step = self.tracker.handle(event);
         self.verdicts_of(event);
+        self.want_listener(event);
         let connection = self.tracker.connection(event.flow.info.id);
         if let Some(kind) = view(event, &step, &self.tracker) {
             let seen = Seen {
@@ -180,10 +254,9 @@ impl Correlator {
                 connection: Some(connection),
                 kind,
             };
-            judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
-            if self.wanted.observations {
-                self.observer.see(&seen, &mut self.records);
-            }
+            self.judges.judge(&seen);
+            self.judges
+                .learn(&seen, self.wanted.observations, &mut self.records);
         }
         self.record(event, &step);
         if matches!(event.kind, FlowEventKind::Close(_)) {
@@ -202,8 +275,11 @@ impl Correlator {
     pub fn finish(&mut self, at: At) {
         self.now = self.now.max(at.time);
         self.release_drifting(Timestamp(u64::MAX));
-        self.alerter.finish();
+        self.judges.alerter.finish();
         self.drain_alerts();
+        if let Some(observer) = self.judges.observer.as_mut().filter(|_| self.wanted.observations) {
+            observer.finish(&mut self.records);
+        }
     }
 
     fn advance(&mut self, at: At) {
@@ -217,7 +293,7 @@ impl Correlator {
                 connection: None,
                 kind: SeenKind::Tick,
             });
-            self.alerter.advance(self.now);
+            self.judges.alerter.advance(self.now);
             self.release_drifting(at.time);
         }
     }
@@ -229,7 +305,7 @@ impl Correlator {
 
     /// Shows rules something without a flow event behind it.
     fn show(&mut self, seen: Seen<'_>) {
-        judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
+        self.judges.judge(&seen);
     }
 
     fn show_drift(&mut self, at: At, flow: &FlowRef, drift: &Drift) {
@@ -240,7 +316,7 @@ impl Correlator {
             connection: Some(connection),
             kind: SeenKind::Drift(drift),
         };
-        judge(&mut self.detector, &mut self.alerter, &mut self.findings, &seen);
+        self.judges.judge(&seen);
     }
 
     fn flowless_drift(&mut self, at: At, drift: &Drift, cookie: u64) {
@@ -324,6 +400,20 @@ impl Correlator {
         }
     }
 
+    /// Live, the first MCP message with a server makes its listening socket worth a look.
+    fn want_listener(&mut self, event: &FlowEvent) {
+        let server = event.flow.info.server;
+        if self.verdicts.is_none()
+            && matches!(event.kind, FlowEventKind::Message(_))
+            && self.unlisted.len() < MAX_UNLISTED
+            && self.looked_up.first(server)
+        {
+            let connection = self.tracker.connection(event.flow.info.id);
+            let client = connection.process.as_ref().map(|process| process.pid);
+            self.unlisted.push_back((server, client));
+        }
+    }
+
     fn record(&mut self, event: &FlowEvent, step: &Step) {
         match (&event.kind, step) {
             (
@@ -360,7 +450,7 @@ impl Correlator {
     }
 
     fn drain_alerts(&mut self) {
-        while let Some(alert) = self.alerter.poll() {
+        while let Some(alert) = self.judges.alerter.poll() {
             // Live, an alert that goes on is said again with its new count.
             if self.settled || alert.count == 1 {
                 let n = self.alerts.entry(alert.rule).or_default();
@@ -371,15 +461,6 @@ impl Correlator {
                 self.records.push(Record::Alert(Box::new(alert)));
             }
         }
-    }
-}
-
-/// Shows one event to the rules, and what they find to the alerter. A function of the parts, since what is
-/// seen borrows from the tracker beside them.
-fn judge(detector: &mut Detector, alerter: &mut Alerter, findings: &mut Vec<Finding>, seen: &Seen<'_>) {
-    detector.see(seen, findings);
-    for finding in findings.drain(..) {
-        alerter.take(finding, seen);
     }
 }
 

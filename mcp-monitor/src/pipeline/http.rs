@@ -79,6 +79,34 @@ impl Http {
         )
     }
 
+    /// HTTP/2 that the capture joins in mid-connection.
+    pub(super) fn joined_http2(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
+        let connection = http2::Connection::joined(limits.http2);
+        Self::new(limits, Parser::Two(Box::new(connection)), depth, keys)
+    }
+
+    /// A WebSocket that the capture joins after its upgrade.
+    pub(super) fn joined_websocket(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
+        let connection = http1::Connection::tunnel(limits.http1);
+        let tunnel = Tunnel::WebSocket {
+            connection: Box::new(websocket::Connection::joined(limits.websocket)),
+            exchange: ExchangeId(1),
+        };
+        Self {
+            tunnel: Some(tunnel),
+            ..Self::new(limits, Parser::One(Box::new(connection)), depth, keys)
+        }
+    }
+
+    /// Goes on with what was found before the protocol was known; `swapped`: client and server were taken for
+    /// each other.
+    pub(super) fn with(self, mut conversation: Conversation, swapped: bool) -> Self {
+        if swapped {
+            conversation.swap_strays();
+        }
+        Self { conversation, ..self }
+    }
+
     fn new(limits: ApplicationLimits, parser: Parser, depth: u8, keys: Option<Arc<KeyLog>>) -> Self {
         Self {
             limits,
@@ -164,6 +192,7 @@ impl Http {
         if let Some(Tunnel::Any(inner)) = &mut self.tunnel {
             inner.close(at, counters, out);
         }
+        self.conversation.release(&mut counters.conversation);
     }
 
     /// Live: bytes were left out on purpose; a request begins here.
@@ -232,6 +261,15 @@ impl Http {
             Some(Tunnel::WebSocket { connection, exchange }) => {
                 let mut events = Vec::new();
                 connection.data(direction, at, data, &mut events);
+                let held = connection.held();
+                if self
+                    .conversation
+                    .held_outside(held, &mut counters.conversation, at, out)
+                {
+                    connection.give_up();
+                    self.conversation
+                        .held_outside(0, &mut counters.conversation, at, out);
+                }
                 for event in events {
                     match event {
                         WsEvent::Message {
@@ -281,20 +319,31 @@ impl Http {
 
 /// Streams of an upgraded connection, apart from the exchanges before the upgrade.
 fn renumber(mut event: HttpEvent, asked_by: ExchangeId) -> HttpEvent {
+    let renumber_id = |exchange: &mut ExchangeId| {
+        *exchange = if exchange.0 == 1 {
+            asked_by
+        } else {
+            ExchangeId(exchange.0 | 1 << 32)
+        };
+    };
     match &mut event {
         HttpEvent::Request { exchange, .. }
         | HttpEvent::Response { exchange, .. }
         | HttpEvent::Body { exchange, .. }
         | HttpEvent::BodyGap { exchange, .. }
         | HttpEvent::End { exchange, .. }
-        | HttpEvent::Upgraded { exchange, .. } => {
-            *exchange = if exchange.0 == 1 {
-                asked_by
-            } else {
-                ExchangeId(exchange.0 | 1 << 32)
-            };
-        }
-        HttpEvent::Tunnel { .. } | HttpEvent::TunnelGap { .. } | HttpEvent::Anomaly { .. } => {}
+        | HttpEvent::Headless { exchange, .. }
+        | HttpEvent::Upgraded { exchange, .. } => renumber_id(exchange),
+        HttpEvent::AlternativeService {
+            exchange: Some(exchange),
+            ..
+        } => renumber_id(exchange),
+        HttpEvent::AlternativeService { exchange: None, .. }
+        | HttpEvent::Stray { .. }
+        | HttpEvent::StrayGap { .. }
+        | HttpEvent::Tunnel { .. }
+        | HttpEvent::TunnelGap { .. }
+        | HttpEvent::Anomaly { .. } => {}
     }
     event
 }

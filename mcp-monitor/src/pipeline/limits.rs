@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 use super::shard::ShardLimits;
 use crate::{
     alert::AlerterOptions,
-    config::program::{Alerts, Limits},
+    baseline::LearningOptions,
+    config::program::{Alerts, Baseline, Limits},
     decode::DecodeLimits,
     mcp::tracker::TrackerLimits,
 };
@@ -46,7 +47,11 @@ impl Limits {
         limits.application.http1.max_headers = size(self.http_headers);
         limits.application.http1.max_pipeline = size(self.http_pipeline);
         limits.application.tls.max_handshake = size(self.tls_handshake_bytes);
+        limits.application.quic.max_handshake = size(self.tls_handshake_bytes);
         limits.application.conversation.message = size(self.message_bytes);
+        limits.application.conversation.held_total = size(self.message_bytes_total)
+            .checked_div(tables)
+            .unwrap_or(usize::MAX);
         limits.application.conversation.document = size(self.document_bytes);
         limits.application.conversation.exchanges = size(self.exchanges);
         limits
@@ -74,7 +79,25 @@ impl Alerts {
             window: self.window,
             max_open: size(self.max_open),
             max_packets: size(self.max_packets),
+            storm: self.storm,
+            incident_gap: self.incident_gap,
             ..AlerterOptions::default()
+        }
+    }
+}
+
+impl Baseline {
+    /// Of what learns.
+    pub fn learning(&self) -> LearningOptions {
+        LearningOptions {
+            dns: self.learn_dns,
+            network: self.learn_network,
+            tls: self.learn_tls,
+            mcp: self.learn_mcp,
+            tools: self.learn_tools,
+            auth: self.learn_auth,
+            quarantine: self.quarantine,
+            max_facts: size(self.max_facts),
         }
     }
 }
@@ -91,6 +114,10 @@ mod tests {
         assert_eq!(shown(&limits.decode()), shown(&DecodeLimits::default()));
         assert_eq!(shown(&limits.shard(1)), shown(&ShardLimits::default()));
         assert_eq!(shown(&limits.tracker()), shown(&TrackerLimits::default()));
+        assert_eq!(
+            shown(&Baseline::default().learning()),
+            shown(&LearningOptions::default())
+        );
         assert_eq!(
             shown(&Alerts::default().alerter()),
             shown(&AlerterOptions::default())

@@ -5,17 +5,21 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use tokio::sync::mpsc;
+
 use super::{
     application::Interest,
     correlator::{Correlator, Wanted, kernel_hosts},
+    keep::{Changes, Learning},
     record::Record,
     replay::Outcome,
     shard::{Event, Shard, ShardLimits},
-    summary::Summary,
+    summary::{Reloads, Summary},
 };
 use crate::{
     alert::AlerterOptions,
-    config::pins::Pins,
+    attribution::find_listener,
+    config::{origin::OriginTables, pins::Pins},
     decode::{Decoded, Decoder},
     mcp::tracker::TrackerLimits,
     source::{
@@ -41,7 +45,16 @@ pub struct RunOptions {
     pub alerts: AlerterOptions,
     /// Key of fingerprints; a fixed one by default.
     pub fingerprint_key: Option<[u8; 32]>,
+    /// Learn, from what an earlier run left.
+    pub learning: Option<Learning>,
+    /// Takes what was learned every ten seconds and at the end, where [`Learning::keep`] was asked for.
+    pub keep: Option<Keep>,
+    /// Where addresses are announced from.
+    pub origins: Arc<OriginTables>,
 }
+
+/// Writes what was learned. What cannot be written is its own to report: that is no reason to stop watching.
+pub type Keep = Box<dyn FnMut(Changes)>;
 
 /// Why a live run ended early.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +71,13 @@ pub enum RunError<E> {
 const DRAIN: Duration = Duration::from_millis(300);
 /// How often time passes for flows and alerts without packets.
 const TICK: Duration = Duration::from_secs(1);
+/// How often what was learned is written.
+const KEEP: Duration = Duration::from_secs(10);
 
 /// Watches until `shutdown` is done, then takes what is left in the ring and ends.
 ///
-/// `ready` is called once the programs are attached.
+/// `ready` is called once the programs are attached. Pins from `reloads` come into force between two
+/// packets, in the kernel and here; where the kernel refuses them, the old ones stay in force.
 ///
 /// # Errors
 ///
@@ -69,6 +85,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub async fn run<E>(
     options: RunOptions,
     shutdown: impl Future<Output = ()>,
+    mut reloads: mpsc::Receiver<Arc<Pins>>,
     ready: impl FnOnce(&LiveSource),
     mut emit: impl FnMut(Vec<Record>) -> Result<(), E>,
 ) -> Result<Outcome, RunError<E>> {
@@ -90,13 +107,20 @@ pub async fn run<E>(
         packets: 0,
         bytes: 0,
     };
+    engine.correlator.set_origins(options.origins);
     if let Some(key) = &options.fingerprint_key {
         engine.correlator.set_fingerprint_key(key);
     }
+    if let Some(learning) = options.learning {
+        engine.correlator.learn(learning);
+    }
+    let mut keep = options.keep;
     let mut records = Vec::new();
     let mut ticks = tokio::time::interval(TICK);
+    let mut keeps = tokio::time::interval(KEEP);
     let mut drain_until = None;
     let mut undelivered = 0_u64;
+    let mut reloaded = Reloads::default();
     tokio::pin!(shutdown);
     loop {
         let deadline = drain_until.map(tokio::time::Instant::from_std);
@@ -107,6 +131,24 @@ pub async fn run<E>(
             }
             () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => break,
             _ = ticks.tick() => engine.tick(),
+            Some(pins) = reloads.recv() => {
+                let endpoints = pins.endpoints.len();
+                match engine.reload(&mut source, pins) {
+                    Ok(()) => {
+                        reloaded.applied = reloaded.applied.saturating_add(1);
+                        tracing::info!(endpoints, "pins reloaded");
+                    }
+                    Err(error) => {
+                        reloaded.refused = reloaded.refused.saturating_add(1);
+                        tracing::error!("the kernel refuses the pins, the old ones stay in force: {error}");
+                    }
+                }
+            }
+            _ = keeps.tick(), if keep.is_some() => {
+                if let Some(keep) = &mut keep {
+                    keep(engine.correlator.take_changes());
+                }
+            }
             result = source.next(&mut records) => result?,
         }
         engine.feed(&mut records);
@@ -125,6 +167,13 @@ pub async fn run<E>(
         }
     }
     engine.finish();
+    let (facts, tallies) = match &mut keep {
+        Some(keep) => {
+            keep(engine.correlator.take_changes());
+            Default::default()
+        }
+        None => engine.correlator.take_learned(),
+    };
     emit(engine.correlator.take_records()).map_err(RunError::Output)?;
     let decoder = Decoder::new(crate::decode::DecodeLimits::default());
     let mut summary = Summary::collect(&decoder, std::iter::once(&engine.shard), &engine.correlator);
@@ -132,11 +181,15 @@ pub async fn run<E>(
     summary.bytes = engine.bytes;
     summary.kernel = Some(source.counters()?);
     summary.dropped.insert("verdicts_undelivered", undelivered);
+    summary.reloads = Some(reloaded);
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(Outcome {
         summary,
         worst: engine.correlator.worst(),
         error: None,
+        changes: Changes::default(),
+        facts,
+        tallies,
     })
 }
 
@@ -160,6 +213,14 @@ struct Engine {
 }
 
 impl Engine {
+    /// Puts other pins in force, in the kernel first: it is the one that may refuse.
+    fn reload(&mut self, source: &mut LiveSource, pins: Arc<Pins>) -> Result<(), LiveError> {
+        let (hosts, _) = kernel_hosts(&pins);
+        source.swap_pins(&hosts)?;
+        self.correlator.set_pins(pins);
+        Ok(())
+    }
+
     fn feed(&mut self, records: &mut Vec<LiveRecord>) {
         for record in records.drain(..) {
             match record {
@@ -198,6 +259,16 @@ impl Engine {
         }
     }
 
+    /// Where a server of this machine listens that was seen to speak MCP. One a second: the look-up goes
+    /// through `/proc`, and packets wait meanwhile.
+    fn look_up_listener(&mut self, at: At) {
+        if let Some((server, client)) = self.correlator.next_unlisted()
+            && let Some(listener) = find_listener(server, client)
+        {
+            self.correlator.listener(at, server, &listener);
+        }
+    }
+
     fn count(&mut self, bytes: u32) {
         self.packets = self.packets.saturating_add(1);
         self.bytes = self.bytes.saturating_add(u64::from(bytes));
@@ -222,6 +293,7 @@ impl Engine {
             self.correlator.event(&event.event);
         }
         self.correlator.tick(at);
+        self.look_up_listener(at);
     }
 
     fn finish(&mut self) {

@@ -3,6 +3,8 @@
 pub mod application;
 pub mod correlator;
 mod http;
+mod judge;
+pub mod keep;
 mod limits;
 #[cfg(feature = "live")]
 pub mod live;
@@ -14,3 +16,6 @@ pub mod shard;
 pub mod shards;
 pub mod summary;
 mod view;
+
+#[cfg(test)]
+mod handshakes;

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     alert::{Alert, Flow, session_fingerprint},
+    baseline::Standing,
     detect::{canonical, credentials},
     flow::{DirectionStats, FlowEnd},
     mcp::{
@@ -216,23 +217,48 @@ impl FlowRecord {
     }
 }
 
-/// `mcp-monitor.observation/1`: one thing learned, the first time it was seen.
+/// `mcp-monitor.observation/1`: one thing learned. In replay once, at the end, with its final count; live
+/// when it is new, and again at the end.
 #[derive(Clone, Debug, Serialize)]
 pub struct Observation {
     pub(super) schema: &'static str,
+    /// First time in this run.
     pub(super) time: Timestamp,
-    /// `dns-answer`, `server`, `tool`, `authentication`, `certificate`.
-    pub(super) kind: &'static str,
-    /// Name or origin it is about.
+    /// Kind of [`crate::baseline::Fact`].
+    pub(super) kind: String,
+    /// Name, server or URL it is about.
     pub(super) subject: String,
     /// What was learned, by field.
     pub(super) value: serde_json::Value,
+    /// Packet of the first time in this run.
     pub(super) packet: u64,
+    /// First time ever.
+    pub(super) first_seen: Timestamp,
+    /// Latest time.
+    pub(super) last_seen: Timestamp,
+    /// How often.
+    pub(super) count: u64,
+    /// Lowest and highest number that came with it; `null` for facts that measure nothing.
+    pub(super) range: Option<[u64; 2]>,
+    /// How far it can be trusted.
+    pub(super) standing: Standing,
 }
 
 impl Observation {
     fn text(&self) -> String {
-        format!("{} {} {} {}", self.time, self.kind, self.subject, self.value)
+        let value = crate::detect::text::shown(&self.value.to_string());
+        let mut line = format!(
+            "{} {:<20} {} {value} ×{} {}",
+            self.time,
+            self.kind,
+            crate::detect::text::shown(&self.subject),
+            self.count,
+            self.standing.as_str(),
+        );
+        if let Some([low, high]) = self.range {
+            let _ = write!(line, " {low}..{high}");
+        }
+        line
     }
 }
 

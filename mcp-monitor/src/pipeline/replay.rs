@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     correlator::{Correlator, Wanted},
+    keep::{Changes, Learning},
     reading::Reading,
     record::Record,
     shard::{Shard, ShardLimits},
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::{
     alert::AlerterOptions,
-    config::pins::Pins,
+    baseline::{Row, TallyRow},
+    config::{origin::OriginTables, pins::Pins},
     decode::Decoder,
     mcp::tracker::TrackerLimits,
     proto::tls::decrypt::KeyLog,
@@ -46,6 +48,10 @@ pub struct ReplayOptions {
     pub keys: Arc<KeyLog>,
     /// Key of fingerprints; a fixed one by default, so that replays agree.
     pub fingerprint_key: Option<[u8; 32]>,
+    /// Learn, from what an earlier run left.
+    pub learning: Option<Learning>,
+    /// Where addresses are announced from.
+    pub origins: Arc<OriginTables>,
 }
 
 /// What a replay found.
@@ -57,6 +63,12 @@ pub struct Outcome {
     pub worst: Option<Severity>,
     /// Reading stopped here; everything before it has been dealt with.
     pub error: Option<CaptureError>,
+    /// What a state file should have, where [`Learning::keep`] was asked for.
+    pub changes: Changes,
+    /// Every fact seen, where learning was asked for without it.
+    pub facts: Vec<Row>,
+    /// What was verified, likewise.
+    pub tallies: Vec<TallyRow>,
 }
 
 /// Runs all of `input` through the engine. `emit` takes records as they become final and says whether to
@@ -79,8 +91,13 @@ pub fn replay<E>(
         options.wanted,
         true,
     );
+    correlator.set_origins(options.origins);
     if let Some(key) = &options.fingerprint_key {
         correlator.set_fingerprint_key(key);
+    }
+    let keep = options.learning.as_ref().is_some_and(|learning| learning.keep);
+    if let Some(learning) = options.learning {
+        correlator.learn(learning);
     }
     let stop = Arc::new(AtomicBool::new(false));
     let reading = Reading::new(input, Decoder::new(options.decode), stop.clone());
@@ -118,10 +135,18 @@ pub fn replay<E>(
     let broken = reading.input.truncated().count() as u64;
     summary.capture_errors = broken.saturating_add(u64::from(reading.error.is_some()));
     summary.seconds = started.elapsed().as_secs_f64();
+    let changes = correlator.take_changes();
+    let (facts, tallies) = match keep {
+        true => Default::default(),
+        false => correlator.take_learned(),
+    };
     Ok(Outcome {
         summary,
         worst: correlator.worst(),
         error: reading.error,
+        changes,
+        facts,
+        tallies,
     })
 }
 

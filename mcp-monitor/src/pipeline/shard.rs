@@ -232,12 +232,12 @@ impl Handler for Applications {
         &mut self,
         flow: &FlowRef,
         app: &mut Application,
-        _: Direction,
+        direction: Direction,
         at: At,
         datagram: &UdpDatagram,
     ) {
         self.with(flow, app, |app, counters, out| {
-            app.datagram(at, datagram, counters, out)
+            app.datagram(direction, at, datagram, counters, out)
         });
     }
 

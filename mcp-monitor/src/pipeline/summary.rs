@@ -36,14 +36,41 @@ pub struct Summary {
     pub anomalies: BTreeMap<&'static str, u64>,
     /// Alerts by rule, suppressed ones left out.
     pub alerts: BTreeMap<&'static str, u64>,
+    /// How the rules fared.
+    pub rules: Rules,
     /// What was let go, by table or limit. Zero everywhere means nothing was.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Counters of the kernel program; live only.
     #[cfg(feature = "live")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelCounters>,
+    /// Pins that were changed while running; live only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reloads: Option<Reloads>,
     /// Wall time of the run.
     pub seconds: f64,
+}
+
+/// Changes of the pins of a running monitor.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Reloads {
+    /// Came into force.
+    pub applied: u64,
+    /// Refused as a whole; the pins before stayed in force.
+    pub refused: u64,
+}
+
+/// Rules, and findings that are no alert of their own.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Rules {
+    /// Rules that failed and are off since (OP-06 says which).
+    pub disabled: u64,
+    /// Findings of rules that the pins turn off.
+    pub findings_off: u64,
+    /// Findings that the pins accept.
+    pub findings_suppressed: u64,
+    /// Findings that are part of a storm.
+    pub findings_stormed: u64,
 }
 
 /// Flows by transport.
@@ -79,6 +106,12 @@ pub struct Dns {
     pub responses: u64,
     /// Responses with rcode 3.
     pub nxdomain: u64,
+    /// Responses to which no query was seen with the same ports, id and question.
+    pub unmatched: u64,
+    /// Multicast DNS messages, which are not among the above.
+    pub mdns: u64,
+    /// Link-local multicast name resolution messages, which are not among the above.
+    pub llmnr: u64,
 }
 
 /// TLS.
@@ -90,6 +123,10 @@ pub struct Tls {
     pub server_hellos: u64,
     /// Flows whose plaintext was opened.
     pub decrypted_flows: u64,
+    /// QUIC flows whose start could be read.
+    pub quic_flows: u64,
+    /// DTLS flows, which are not read.
+    pub dtls_flows: u64,
 }
 
 /// HTTP messages.
@@ -160,6 +197,11 @@ impl Summary {
             add(&mut s.dns.queries, a.dns_queries);
             add(&mut s.dns.responses, a.dns_responses);
             add(&mut s.dns.nxdomain, a.dns_nxdomain);
+            add(&mut s.dns.unmatched, a.dns_unmatched);
+            add(&mut s.dns.mdns, a.mdns_messages);
+            add(&mut s.dns.llmnr, a.llmnr_messages);
+            add(&mut s.tls.quic_flows, a.quic_flows);
+            add(&mut s.tls.dtls_flows, a.dtls_flows);
             add(&mut s.tls.client_hellos, a.client_hellos);
             add(&mut s.tls.server_hellos, a.server_hellos);
             add(&mut s.tls.decrypted_flows, a.decrypted_flows);
@@ -185,6 +227,16 @@ impl Summary {
         dropped("sessions_forgotten", tracker.sessions().forgotten_sessions());
         dropped("requests_forgotten", tracker.sessions().forgotten_requests());
         dropped("names_forgotten", tracker.names_forgotten());
+        dropped("facts_forgotten", correlator.facts_forgotten());
+        let (rules, alerts) = (correlator.detector_counters(), correlator.alerter_counters());
+        s.rules = Rules {
+            disabled: rules.disabled,
+            findings_off: alerts.disabled,
+            findings_suppressed: alerts.suppressed,
+            findings_stormed: alerts.stormed,
+        };
+        dropped("findings_over_limit", rules.findings_over_limit);
+        dropped("alerts_early", alerts.early);
         s.dropped = drop;
         s.anomalies = correlator
             .anomalies()

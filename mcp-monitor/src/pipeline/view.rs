@@ -32,6 +32,7 @@ pub(super) fn view<'a>(event: &'a FlowEvent, step: &'a Step, tracker: &'a Tracke
             direction: *direction,
             chain,
         },
+        (FlowEventKind::Handshake(handshake), _) => SeenKind::Handshake(handshake),
         (
             FlowEventKind::TlsAlert {
                 direction,
@@ -103,6 +104,14 @@ pub(super) fn view<'a>(event: &'a FlowEvent, step: &'a Step, tracker: &'a Tracke
             };
             SeenKind::Message { message, context }
         }
+        (FlowEventKind::AlternativeService { origin, value, .. }, step) => SeenKind::AlternativeService {
+            origin: (!origin.is_empty()).then_some(origin.as_ref()),
+            value,
+            target: match step {
+                Step::Http { target, .. } => Some(target.as_ref()),
+                _ => None,
+            },
+        },
         (FlowEventKind::Anomaly(anomaly), _) => SeenKind::Anomaly(anomaly),
         _ => return None,
     })

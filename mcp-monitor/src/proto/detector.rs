@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Probe, http1, http2, tls};
+use super::{Probe, http1, http2, tls, websocket};
 use crate::types::{At, Direction};
 
 /// As far as any probe looks.
@@ -18,6 +18,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
+    /// WebSocket, joined in the middle.
+    WebSocket,
     /// TLS.
     Tls,
     /// None of these.
@@ -32,6 +34,8 @@ pub struct Detected {
     /// Client and server are the other way round than the flow has them. Only where the
     /// start of the connection was not seen.
     pub swapped: bool,
+    /// The connection is joined in the middle: what tells it is no start of it.
+    pub joined: bool,
 }
 
 /// A piece kept until the verdict; feed these to the parser, in order.
@@ -53,6 +57,7 @@ pub struct Detector {
     to_server: BytesMut,
     to_client: BytesMut,
     held: Vec<Held>,
+    stray: Vec<Held>,
     scanned: u64,
 }
 
@@ -65,11 +70,13 @@ impl Detector {
             to_server: BytesMut::new(),
             to_client: BytesMut::new(),
             held: Vec::new(),
+            stray: Vec::new(),
             scanned: 0,
         }
     }
 
-    /// The next bytes of a direction; `None` while it cannot be told.
+    /// The next bytes of a direction; `None` while it cannot be told. In a connection not seen from its start,
+    /// what turned out to be no start is in [`Self::take_stray`].
     pub fn data(&mut self, direction: Direction, at: At, data: Bytes) -> Option<Detected> {
         if data.is_empty() {
             return None;
@@ -89,7 +96,7 @@ impl Detector {
         if verdict == Verdict::NotForUs && swappable && !prefix.is_empty() {
             // What was held was no start; this piece may be.
             prefix.clear();
-            self.held.retain(|held| held.direction != direction);
+            let_go(&mut self.held, &mut self.stray, direction);
             verdict = judge(&data, direction, swappable);
         }
         match verdict {
@@ -108,9 +115,13 @@ impl Detector {
                 self.scanned = self
                     .scanned
                     .saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+                if !self.from_start {
+                    self.stray.push(Held { direction, at, data });
+                }
                 (self.from_start || self.scanned > MAX_SCAN).then_some(Detected {
                     protocol: Protocol::Other,
                     swapped: false,
+                    joined: false,
                 })
             }
         }
@@ -123,13 +134,27 @@ impl Detector {
             Direction::ToServer => self.to_server.clear(),
             Direction::ToClient => self.to_client.clear(),
         }
-        self.held.retain(|held| held.direction != direction);
+        let_go(&mut self.held, &mut self.stray, direction);
+    }
+
+    /// The pieces that began nothing, in the order they came; bytes may be missing between them.
+    pub fn take_stray(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.stray)
     }
 
     /// The pieces kept, in the order they came.
     pub fn take_held(&mut self) -> Vec<Held> {
         std::mem::take(&mut self.held)
     }
+}
+
+/// What was held of a direction was no start.
+fn let_go(held: &mut Vec<Held>, stray: &mut Vec<Held>, direction: Direction) {
+    let (none, others): (Vec<_>, Vec<_>) = std::mem::take(held)
+        .into_iter()
+        .partition(|piece| piece.direction == direction);
+    *held = others;
+    stray.extend(none);
 }
 
 #[derive(PartialEq, Eq)]
@@ -145,8 +170,32 @@ fn judge(bytes: &[u8], direction: Direction, swappable: bool) -> Verdict {
         (_, Probe::NotForUs) if swappable => (judge_as(bytes, direction.reversed()), true),
         plain => (plain, false),
     };
+    if probe.1 == Probe::NotForUs
+        && swappable
+        && let Some(sender) = http2::joins(bytes)
+    {
+        return Verdict::Certain(Detected {
+            protocol: Protocol::Http2,
+            swapped: sender.is_some_and(|sender| sender != direction),
+            joined: true,
+        });
+    }
+    if probe.1 == Probe::NotForUs
+        && swappable
+        && let Some(sender) = websocket::joins(bytes)
+    {
+        return Verdict::Certain(Detected {
+            protocol: Protocol::WebSocket,
+            swapped: sender != direction,
+            joined: true,
+        });
+    }
     match probe {
-        (protocol, Probe::Certain) => Verdict::Certain(Detected { protocol, swapped }),
+        (protocol, Probe::Certain) => Verdict::Certain(Detected {
+            protocol,
+            swapped,
+            joined: false,
+        }),
         (_, Probe::Unsure) => Verdict::Unsure,
         (_, Probe::NotForUs) => Verdict::NotForUs,
     }
@@ -167,7 +216,13 @@ fn judge_as(bytes: &[u8], direction: Direction) -> (Protocol, Probe) {
 
 fn preface(bytes: &[u8], direction: Direction) -> Probe {
     if direction == Direction::ToClient {
-        Probe::NotForUs
+        // RFC 9113 section 3.4: SETTINGS, on stream 0, not an acknowledgement. Where both directions are
+        // captured the client's preface has told already.
+        match bytes.first_chunk() {
+            Some([0, 0, length, 4, 0, 0, 0, 0, 0]) if length.checked_rem(6) == Some(0) => Probe::Certain,
+            None if [0, 0].starts_with(bytes.get(..2).unwrap_or(bytes)) => Probe::Unsure,
+            _ => Probe::NotForUs,
+        }
     } else if bytes.starts_with(http2::PREFACE) {
         Probe::Certain
     } else if http2::PREFACE.starts_with(bytes) {
@@ -197,6 +252,7 @@ mod tests {
         Some(Detected {
             protocol,
             swapped: false,
+            joined: false,
         })
     }
 
@@ -220,6 +276,33 @@ mod tests {
         assert_eq!(run(true, &[(ToClient, "220 mail\r\n")]), (is(Protocol::Other), 0));
     }
 
+    /// Protocols that begin in the clear and may turn to TLS later.
+    #[test]
+    fn starttls_is_not_misread() {
+        for pieces in [
+            &[
+                (ToClient, "220 mail ESMTP\r\n"),
+                (ToServer, "EHLO me\r\n"),
+                (ToServer, "STARTTLS\r\n"),
+            ][..],
+            &[(ToClient, "* OK IMAP4rev1\r\n"), (ToServer, "a STARTTLS\r\n")],
+            &[(ToClient, "+OK POP3\r\n"), (ToServer, "STLS\r\n")],
+            &[(ToClient, "220 ftp\r\n"), (ToServer, "AUTH TLS\r\n")],
+            // PostgreSQL's SSLRequest, and XMPP.
+            &[(ToServer, "\0\0\0\x08\x04\u{12}\x16/"), (ToClient, "S")],
+            &[(ToServer, "<?xml version='1.0'?><stream:stream to='x'>")],
+        ] {
+            assert_eq!(run(true, pieces), (is(Protocol::Other), 0), "{pieces:?}");
+        }
+        // Seen from the middle, TLS is found where it begins.
+        let pieces = [
+            (ToClient, "220 mail ESMTP\r\n"),
+            (ToServer, "STARTTLS\r\n"),
+            (ToServer, "\x16\x03\x01\x02\x00\x01"),
+        ];
+        assert_eq!(run(false, &pieces), (is(Protocol::Tls), 1));
+    }
+
     #[test]
     fn joined_in_the_middle() {
         let pieces = [
@@ -232,12 +315,41 @@ mod tests {
         let swapped = Some(Detected {
             protocol: Protocol::Http1,
             swapped: true,
+            joined: false,
         });
         assert_eq!(run(false, &[(ToClient, "GET / HTTP/1.1\r\n")]), (swapped, 1));
         assert_eq!(
             run(true, &[(ToClient, "GET / HTTP/1.1\r\n")]),
             (is(Protocol::Other), 0)
         );
+    }
+
+    #[test]
+    fn joined_in_a_protocol_that_was_agreed_before() {
+        for (direction, segment, protocol, swapped) in [
+            (ToServer, &b"\x81\x82\0\0\0\0{}"[..], Protocol::WebSocket, false),
+            (ToServer, b"\x81\x02{}", Protocol::WebSocket, true),
+            (
+                ToClient,
+                b"\0\0\x01\x01\x04\0\0\0\x01\x88",
+                Protocol::Http2,
+                false,
+            ),
+            (ToClient, b"\0\0\x01\x01\x04\0\0\0\x01\x83", Protocol::Http2, true),
+        ] {
+            let mut detector = Detector::new(false);
+            let got = detector.data(direction, At::default(), Bytes::from_static(segment));
+            let joined = true;
+            assert_eq!(
+                got,
+                Some(Detected {
+                    protocol,
+                    swapped,
+                    joined
+                }),
+                "{segment:?}"
+            );
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod dns;
 pub mod http;
 pub mod http1;
 pub mod http2;
+pub mod quic;
 mod reader;
 pub mod sse;
 pub mod tls;

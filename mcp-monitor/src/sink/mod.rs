@@ -1,5 +1,6 @@
 //! Where records go.
 
+pub mod state;
 mod stream;
 
 pub use stream::{Format, RecordWriter, Written};

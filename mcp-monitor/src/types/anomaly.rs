@@ -67,6 +67,10 @@ kinds! {
     DnsMalformed = "dns-malformed",
     /// A TLS record or handshake that does not parse.
     TlsMalformed = "tls-malformed",
+    /// A client that begins in the format of SSL 2.0.
+    Sslv2Hello = "sslv2-hello",
+    /// A QUIC packet whose keys are public and that does not decrypt or parse.
+    QuicMalformed = "quic-malformed",
     /// A handshake message above the limit.
     TlsOversize = "tls-oversize",
     /// Logged keys were given, and none is for this connection.
@@ -97,7 +101,7 @@ kinds! {
     JsonDepth = "json-depth",
     /// Text that is not UTF-8 where it must be.
     InvalidUtf8 = "invalid-utf8",
-    /// A JSON object with a key twice.
+    /// A JSON object with a key twice, or with keys that differ by case alone where that matters.
     JsonDuplicateKey = "json-duplicate-key",
     /// HTTP/2 framing or header compression error.
     Http2Error = "http2-error",

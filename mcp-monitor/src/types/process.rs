@@ -1,7 +1,9 @@
 //! Who is behind a socket of this machine.
 
+use std::{net::SocketAddr, sync::Arc};
+
 /// A process on this machine, live only.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Process {
     /// Process id in the host's namespace.
     pub pid: u32,
@@ -9,8 +11,20 @@ pub struct Process {
     pub comm: Box<str>,
     /// Executable, if it could still be read.
     pub exe: Option<Box<str>>,
+    /// Which build of the executable: changes when the file is replaced or written. Of the file's
+    /// metadata, since hashing it would cost more than watching its traffic.
+    pub exe_build: Option<u64>,
     /// Container id found in the cgroup path.
     pub container_id: Option<Box<str>>,
     /// cgroup v2 path.
     pub cgroup: Option<Box<str>>,
+}
+
+/// A listening socket of this machine that serves MCP, live only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listener {
+    /// Where it listens; the unspecified address means all.
+    pub address: SocketAddr,
+    /// Whose it is, if that could be found.
+    pub process: Option<Arc<Process>>,
 }

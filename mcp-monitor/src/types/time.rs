@@ -30,6 +30,12 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// RFC 3339 to the second, e.g. `2026-11-22T07:12:03Z`: for people.
+    pub fn to_seconds(self) -> String {
+        let text = self.to_string();
+        format!("{}Z", text.get(..19).unwrap_or(&text))
+    }
+
     /// Reads an RFC 3339 time such as `2026-12-01T00:00:00Z`. `None` if it is not one or lies before 1970.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let parsed = OffsetDateTime::parse(text, &Rfc3339).ok()?;

@@ -61,6 +61,21 @@ impl<W: Write> Capture<W> {
         })
     }
 
+    /// IPv4 identification of the next packet.
+    pub fn next_id(&self) -> u16 {
+        self.id
+    }
+
+    /// The next packet is a copy of one that had this [`Self::next_id`].
+    pub fn set_next_id(&mut self, id: u16) {
+        self.id = id;
+    }
+
+    /// Where it was written to.
+    pub fn into_inner(self) -> W {
+        self.to
+    }
+
     /// A TCP segment. `time` is in microseconds since 1970.
     pub fn tcp(
         &mut self,

@@ -81,6 +81,11 @@ impl Pins {
         self.index.find(host).first().copied()
     }
 
+    /// All endpoints that pin this host, in the order of the file; by the longest wildcard where none names it.
+    pub fn endpoints_of_host(&self, host: &str) -> &[EndpointIndex] {
+        self.index.find(host)
+    }
+
     /// The endpoint a request belongs to: of those that pin the host, one with this port and
     /// path, else one with this port, else the first.
     pub fn match_target(&self, host: &str, port: u16, path: &str) -> Option<EndpointIndex> {

@@ -3,6 +3,9 @@
 //! Every key but an endpoint's `name` and `url` is optional: what is not pinned is not
 //! checked against a pin.
 
+mod canary;
+pub mod draft;
+pub mod edit;
 mod endpoint_match;
 mod host;
 mod lookup;
@@ -17,9 +20,12 @@ use ipnet::IpNet;
 pub use self::{
     host::{EndpointUrl, HostPattern, same_path},
     lookup::PinnedHost,
-    rule_ids::{all_rule_ids, is_rule_id},
+    rule_ids::{all_rule_ids, is_rule_id, takes_allow},
 };
-use super::ConfigError;
+use super::{
+    ConfigError,
+    data::{Advisories, Indicators},
+};
 use crate::{
     mcp::{
         Revision, TransportKind,
@@ -53,7 +59,12 @@ pub struct Pins {
     pub rules: BTreeMap<String, RuleSetting>,
     /// Findings that are known and accepted.
     pub suppress: Vec<Suppression>,
+    /// What the files under `feeds` list (OP-03). Loaded by [`Pins::load`] only.
+    pub indicators: Arc<Indicators>,
+    /// What the files under `advisories` say (OP-05). Loaded by [`Pins::load`] only.
+    pub known_vulnerable: Arc<Advisories>,
     index: lookup::HostIndex,
+    canary_index: canary::CanaryIndex,
 }
 
 /// One approved server.
@@ -84,6 +95,8 @@ pub struct Endpoint {
     pub mesh_encrypted: bool,
     /// Written by `pin learn`.
     pub learned: Option<Learned>,
+    /// Settings by rule id that hold on this endpoint, before those of the whole file.
+    pub rules: BTreeMap<String, RuleSetting>,
 }
 
 /// `tls` of an endpoint.
@@ -95,6 +108,24 @@ pub struct TlsPins {
     pub spki_sha256: Vec<[u8; 32]>,
     /// RFC 4514 names; every RDN of an entry must be in the issuer. Empty: not pinned.
     pub issuers: Vec<String>,
+}
+
+/// The relative names of an RFC 4514 name: what lies between commas that are not escaped.
+pub fn rdns(name: &str) -> Vec<&str> {
+    let mut rdns = Vec::new();
+    let (mut from, mut escaped) = (0, false);
+    for (at, byte) in name.bytes().enumerate() {
+        match byte {
+            b'\\' => escaped = !escaped,
+            b',' if !escaped => {
+                rdns.extend(name.get(from..at));
+                from = at.saturating_add(1);
+            }
+            _ => escaped = false,
+        }
+    }
+    rdns.extend(name.get(from..));
+    rdns
 }
 
 /// `mcp` of an endpoint.
@@ -253,13 +284,27 @@ impl Default for Policy {
     }
 }
 
-/// Settings of one rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Settings of one rule, for all servers or for one endpoint.
+#[derive(Clone, Debug, Default)]
 pub struct RuleSetting {
     /// Instead of the rule's own.
     pub severity: Option<Severity>,
-    /// False turns it off.
-    pub enabled: bool,
+    /// False turns it off; `None` says nothing.
+    pub enabled: Option<bool>,
+    /// What the rule accepts: tools, hosts, origins, addresses, containers, as its page says. A `*` at
+    /// either end stands for any text.
+    pub allow: Vec<String>,
+    /// Further data classes (CR-13): name, and what their values look like.
+    pub classes: Vec<DataClass>,
+}
+
+/// A class of personal data that the operator described.
+#[derive(Clone, Debug)]
+pub struct DataClass {
+    /// As `cleared` of an endpoint names it.
+    pub name: String,
+    /// What a value looks like.
+    pub pattern: regex::bytes::Regex,
 }
 
 /// One accepted finding.
@@ -303,7 +348,61 @@ impl Pins {
                 expected: "a YAML text file".to_owned(),
             }
         })?;
-        Self::parse(&text, &file)
+        let mut pins = Self::parse(&text, &file)?;
+        let folder = path.parent().unwrap_or(std::path::Path::new(""));
+        pins.indicators = Arc::new(Indicators::load(&pins.feeds, folder)?);
+        pins.known_vulnerable = Arc::new(Advisories::load(&pins.advisories, folder)?);
+        Ok(pins)
+    }
+
+    /// Rules that need data which these pins name none of, and what they then do not see.
+    pub fn without_data(&self) -> Vec<(&'static str, &'static str)> {
+        let mut rules = Vec::new();
+        if self.feeds.is_empty() {
+            rules.push((
+                "OP-03",
+                "no data loaded: list threat feeds (STIX 2.1 or plain lists) under feeds",
+            ));
+        }
+        if self.advisories.is_empty() {
+            rules.push((
+                "OP-05",
+                "no data loaded: list advisories (OSV JSON) under advisories",
+            ));
+        }
+        rules
+    }
+
+    /// What is set for a rule on an endpoint: the endpoint's own word first, then that of the whole file.
+    fn settings(&self, rule: &str, endpoint: Option<EndpointIndex>) -> impl Iterator<Item = &RuleSetting> {
+        let own = self.endpoint(endpoint).and_then(|e| e.rules.get(rule));
+        own.into_iter().chain(self.rules.get(rule))
+    }
+
+    /// The rule is not turned off on this endpoint.
+    pub fn enables(&self, rule: &str, endpoint: Option<EndpointIndex>) -> bool {
+        self.settings(rule, endpoint)
+            .find_map(|s| s.enabled)
+            .unwrap_or(true)
+    }
+
+    /// The severity set for the rule on this endpoint.
+    pub fn severity(&self, rule: &str, endpoint: Option<EndpointIndex>) -> Option<Severity> {
+        self.settings(rule, endpoint).find_map(|s| s.severity)
+    }
+
+    /// `value` is listed under the rule's `allow`, for this endpoint or for all. Case does not count.
+    pub fn accepts(&self, rule: &str, endpoint: Option<EndpointIndex>, value: &str) -> bool {
+        self.settings(rule, endpoint)
+            .flat_map(|s| &s.allow)
+            .any(|entry| matches_entry(entry, value))
+    }
+
+    /// Every `allow` entry of the rule on this endpoint, for rules that read them as prefixes.
+    pub fn allowed(&self, rule: &str, endpoint: Option<EndpointIndex>) -> impl Iterator<Item = &str> {
+        self.settings(rule, endpoint)
+            .flat_map(|s| &s.allow)
+            .map(String::as_str)
     }
 
     /// No server is pinned.
@@ -316,9 +415,29 @@ impl Pins {
         self.endpoints.get(index?)
     }
 
+    /// The canaries that stand in `text`, as they are or in base64 or hex.
+    pub fn canaries_in(&self, text: &[u8]) -> impl Iterator<Item = &Canary> {
+        self.canary_index
+            .find(text)
+            .into_iter()
+            .filter_map(|i| self.canaries.get(i))
+    }
+
     /// `ip` belongs to the mandated gateway.
     pub fn is_gateway(&self, ip: IpAddr) -> bool {
         self.gateway.iter().any(|net| net.contains(&ip))
+    }
+}
+
+/// `*` at either end of `entry` stands for any text.
+fn matches_entry(entry: &str, value: &str) -> bool {
+    let (entry, value) = (entry.to_ascii_lowercase(), value.to_ascii_lowercase());
+    match (entry.strip_prefix('*'), entry.strip_suffix('*')) {
+        (Some(""), _) => true,
+        (Some(rest), Some(_)) => value.contains(rest.trim_end_matches('*')),
+        (Some(end), None) => value.ends_with(end),
+        (None, Some(start)) => value.starts_with(start),
+        (None, None) => value == entry,
     }
 }
 

@@ -6,8 +6,8 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::{
-    Canary, EncryptedDns, Endpoint, EndpointUrl, LlmPin, Pins, Policy, RuleSetting, Suppression, Unpinned,
-    is_rule_id, lookup::HostIndex, parse_endpoint,
+    Canary, DataClass, EncryptedDns, Endpoint, EndpointUrl, LlmPin, Pins, Policy, RuleSetting, Suppression,
+    Unpinned, canary::CanaryIndex, is_rule_id, lookup::HostIndex, parse_endpoint, takes_allow,
 };
 use crate::{
     config::{
@@ -104,6 +104,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Pins, ConfigError> {
         }
     }
     pins.index = HostIndex::new(&pins.endpoints);
+    pins.canary_index = CanaryIndex::new(&pins.canaries);
     Ok(pins)
 }
 
@@ -204,7 +205,8 @@ fn policy(r: &Reader<'_>, node: &Node) -> Result<Policy, ConfigError> {
     Ok(policy)
 }
 
-fn rules(r: &Reader<'_>, node: &Node) -> Result<BTreeMap<String, RuleSetting>, ConfigError> {
+/// Settings by rule id, of the whole file or of one endpoint.
+pub(super) fn rules(r: &Reader<'_>, node: &Node) -> Result<BTreeMap<String, RuleSetting>, ConfigError> {
     let mut settings = BTreeMap::new();
     for (key, value) in r.any_map(node, "rules")? {
         if !is_rule_id(&key.name) {
@@ -214,22 +216,56 @@ fn rules(r: &Reader<'_>, node: &Node) -> Result<BTreeMap<String, RuleSetting>, C
                 "a rule id such as DST-01 (mcp-monitor rules list shows all)",
             ));
         }
-        let mut setting = RuleSetting {
-            severity: None,
-            enabled: true,
-        };
-        for (inner, item) in r.map(value, "a rule", &["severity", "enabled"])? {
+        let mut setting = RuleSetting::default();
+        let mut keys = vec!["severity", "enabled"];
+        if takes_allow(&key.name) {
+            keys.push("allow");
+        }
+        if key.name == "CR-13" {
+            keys.push("classes");
+        }
+        for (inner, item) in r.map(value, &key.name, &keys)? {
             match inner.name.as_str() {
                 "severity" => {
                     let words = Severity::ALL.map(|s| (s.as_str(), s));
                     setting.severity = Some(word(r, item, "severity", &words)?);
                 }
-                _ => setting.enabled = r.bool(item, "enabled")?,
+                "allow" => setting.allow = texts(r, item, "allow")?,
+                "classes" => setting.classes = classes(r, item)?,
+                _ => setting.enabled = Some(r.bool(item, "enabled")?),
             }
         }
         settings.insert(key.name.clone(), setting);
     }
     Ok(settings)
+}
+
+/// Most memory of one class's automaton, bytes.
+const MAX_PATTERN: usize = 1 << 20;
+
+/// Classes of data by name, each with a regular expression (the syntax of the `regex` crate).
+fn classes(r: &Reader<'_>, node: &Node) -> Result<Vec<DataClass>, ConfigError> {
+    let mut found = Vec::new();
+    for (key, value) in r.any_map(node, "classes")? {
+        let text = r.text(value, "a class")?;
+        let pattern = regex::bytes::RegexBuilder::new(text)
+            .size_limit(MAX_PATTERN)
+            .build()
+            .ok()
+            .filter(|pattern| !pattern.is_match(b""));
+        found.push(DataClass {
+            name: key.name.clone(),
+            pattern: pattern.ok_or_else(|| {
+                let expected = "a regular expression such as EMP-[0-9]{6} that does not match nothing";
+                r.at(
+                    value,
+                    format!("bad pattern {text:?} of class {:?}", key.name),
+                    expected,
+                )
+            })?,
+        });
+    }
+    Ok(found)
 }
 
 fn suppression(r: &Reader<'_>, node: &Node, endpoints: &[Endpoint]) -> Result<Suppression, ConfigError> {
@@ -416,10 +452,26 @@ mod tests {
         assert_eq!(pins.resolvers[0].to_string(), "10.96.0.10/32");
         assert_eq!(pins.policy, Policy::default());
         assert_eq!(pins.rules["DST-01"].severity, Some(Severity::Medium));
-        assert!(!pins.rules["DP-02"].enabled);
+        assert_eq!(pins.rules["DP-02"].enabled, Some(false));
         assert_eq!(pins.suppress[0].endpoint, Some(0));
         assert!(pins.suppress[0].until.is_some());
         assert!(!format!("{pins:?}").contains("CANARY-7f3a"));
+    }
+
+    #[test]
+    fn an_endpoint_has_the_first_word_on_a_rule() {
+        let pins = parse(
+            "version: 1\nendpoints:\n  - {name: a, url: 'https://a.example/', rules: {DP-02: {enabled: true, allow: ['doc_*']}}}\n  - {name: b, url: 'https://b.example/'}\nrules: {DP-02: {enabled: false, severity: low, allow: [help]}}\n",
+            "p",
+        )
+        .unwrap();
+        assert!(pins.enables("DP-02", Some(0)) && !pins.enables("DP-02", Some(1)));
+        assert!(!pins.enables("DP-02", None) && pins.enables("DP-01", None));
+        assert_eq!(pins.severity("DP-02", Some(0)), Some(Severity::Low));
+        assert!(pins.accepts("DP-02", Some(0), "DOC_search") && pins.accepts("DP-02", Some(0), "help"));
+        assert!(!pins.accepts("DP-02", Some(1), "doc_search") && pins.accepts("DP-02", None, "help"));
+        let bad = fails("version: 1\nendpoints: [{name: a, url: 'https://a/', rules: {DP-99: {}}}]");
+        assert!(bad.contains("unknown rule \"DP-99\""), "{bad}");
     }
 
     #[test]
@@ -509,6 +561,18 @@ mod tests {
                 "version: 1\ncanaries: [{name: a, value: abc}]".to_owned(),
                 "found by chance",
             ),
+            (
+                "version: 1\nrules: {DST-01: {allow: [x]}}".to_owned(),
+                "unknown key \"allow\" in DST-01",
+            ),
+            (
+                "version: 1\nrules: {CR-13: {classes: {a: '('}}}".to_owned(),
+                "bad pattern",
+            ),
+            (
+                "version: 1\nrules: {CR-13: {classes: {a: 'x*'}}}".to_owned(),
+                "bad pattern",
+            ),
             ("version: [1".to_owned(), "pins.yaml:"),
         ];
         for (text, wanted) in cases {
@@ -516,6 +580,17 @@ mod tests {
             assert!(message.contains(wanted), "{text}\n→ {message}");
             assert!(!message.contains('\n'), "{message}");
         }
+    }
+
+    #[test]
+    fn a_rule_lets_pass_what_is_listed() {
+        let text = "version: 1\nrules: {RED-09: {allow: [Login.Example, '*.ok.example', 'a*']}}";
+        let pins = parse(text, "pins.yaml").unwrap();
+        for name in ["login.example", "LOGIN.example", "x.ok.example", "abc"] {
+            assert!(pins.accepts("RED-09", None, name), "{name}");
+        }
+        assert!(!pins.accepts("RED-09", None, "ok.example"));
+        assert!(!pins.accepts("RED-11", None, "abc"));
     }
 
     #[test]

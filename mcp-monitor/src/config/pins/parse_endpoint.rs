@@ -7,7 +7,8 @@ use ipnet::IpNet;
 
 use super::{
     AuthPins, Endpoint, HostPattern, Learned, McpPins, ServerPin, TlsPins, VersionPin,
-    parse::{date, missing, prefixes, texts, url, word},
+    parse::{date, missing, prefixes, rules, texts, url, word},
+    rdns,
 };
 use crate::{
     config::{
@@ -30,6 +31,7 @@ const KEYS: &[&str] = &[
     "first_party",
     "mesh_encrypted",
     "learned",
+    "rules",
 ];
 
 /// The endpoint and the node of its name.
@@ -51,6 +53,7 @@ pub(super) fn endpoint<'n>(r: &Reader<'_>, node: &'n Node) -> Result<(Endpoint, 
         first_party: false,
         mesh_encrypted: false,
         learned: None,
+        rules: BTreeMap::new(),
     };
     for (key, value) in entries {
         match key.name.as_str() {
@@ -76,6 +79,7 @@ pub(super) fn endpoint<'n>(r: &Reader<'_>, node: &'n Node) -> Result<(Endpoint, 
             "first_party" => endpoint.first_party = r.bool(value, "first_party")?,
             "mesh_encrypted" => endpoint.mesh_encrypted = r.bool(value, "mesh_encrypted")?,
             "learned" => endpoint.learned = Some(learned(r, value)?),
+            "rules" => endpoint.rules = rules(r, value)?,
             _ => {}
         }
     }
@@ -121,7 +125,7 @@ fn tls(r: &Reader<'_>, node: &Node) -> Result<TlsPins, ConfigError> {
             _ => {
                 for item in r.list(value, "issuers")? {
                     let text = r.text(item, "issuers")?;
-                    if !text.split(',').all(|rdn| rdn.contains('=')) {
+                    if !rdns(text).into_iter().all(|rdn| rdn.contains('=')) {
                         let expected = "an RFC 4514 name such as CN=Example CA,O=Example";
                         return Err(r.at(item, format!("bad name {text:?} in issuers"), expected));
                     }

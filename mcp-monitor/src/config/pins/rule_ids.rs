@@ -30,6 +30,17 @@ pub fn is_rule_id(id: &str) -> bool {
         })
 }
 
+/// Rules with `allow` among their settings.
+const WITH_ALLOW: &[&str] = &[
+    "RED-07", "RED-09", "RED-11", "CR-11", "TD-08", "CP-04", "CP-05", "CP-06", "CP-07", "SS-05", "PV-05",
+    "PV-06", "DP-02", "DP-03", "DP-04", "DP-05", "DP-06", "OP-03", "OP-04", "OP-05",
+];
+
+/// `rules.ID.allow` has a meaning for this rule; its page says which.
+pub fn takes_allow(id: &str) -> bool {
+    WITH_ALLOW.contains(&id)
+}
+
 /// Every id, in the order of the catalogue.
 pub fn all_rule_ids() -> impl Iterator<Item = String> {
     FAMILIES

@@ -29,7 +29,7 @@ pub use fingerprint::{Fingerprint, Fingerprinter};
 pub use header::{CredentialUse, header_credential};
 pub use mask::mask;
 pub use url::{UrlCredential, url_credentials};
-pub use view::scan_deep;
+pub use view::{json_unescaped, percent_decoded, scan_deep};
 
 /// A credential in a text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

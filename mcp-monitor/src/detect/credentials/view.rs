@@ -78,6 +78,17 @@ fn scan_encoded(text: &[u8], out: &mut Vec<Hit>) {
     out.extend(last.map(|(_, hit)| hit));
 }
 
+/// `text` with the escapes of JSON strings resolved; `None` if there are none. What is not a string
+/// stays as it is.
+pub fn json_unescaped(text: &[u8]) -> Option<Vec<u8>> {
+    Layer::json(text).map(|layer| layer.text)
+}
+
+/// `text` with percent-encoded ASCII resolved; `None` if there is none.
+pub fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    Layer::percent(text).map(|layer| layer.text)
+}
+
 /// Reads an escape at the start of a text: the character and the escape's length.
 type Escape = fn(&[u8]) -> Option<(char, usize)>;
 

@@ -20,6 +20,18 @@ pub(super) fn agent(seen: &Seen<'_>) -> String {
         .map_or_else(|| "an agent".to_owned(), |f| f.info.client.ip().to_string())
 }
 
+/// The server's name as the client gave it in TLS, else as it resolved it; else its address.
+pub(super) fn tls_name(seen: &Seen<'_>) -> Box<str> {
+    let named = seen
+        .connection
+        .and_then(|c| c.sni.as_deref().or(c.resolved_as.as_deref()));
+    match (named, seen.flow) {
+        (Some(name), _) => name.into(),
+        (None, Some(flow)) => flow.info.server.ip().to_string().into(),
+        (None, None) => "".into(),
+    }
+}
+
 /// The endpoint of a DNS name.
 pub(super) fn endpoint_of_host(world: &World<'_>, name: &str) -> Option<EndpointIndex> {
     world.pins.match_host(name)

@@ -1,14 +1,17 @@
 //! CR-05 credential-reuse: one credential (keyed hash) presented to two servers.
 
 use super::prelude::*;
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::secrets::presented;
+use super::{
+    origin::{is_redirect, origin_of, resolve},
+    secrets::presented,
+};
 use crate::{
     flow::FlowId,
     mcp::context::{EndpointIndex, ServerKey},
     proto::http::ExchangeId,
-    types::PacketId,
+    types::{PacketId, Timestamp},
 };
 
 const META: Meta = Meta {
@@ -31,7 +34,7 @@ const META: Meta = Meta {
         attacker: "Runs a server (or took one over) to which agents bring a token meant for another, by shared configuration, by token passthrough or after a redirect.",
         wire: "The same value in `Authorization` or an API-key header, compared by keyed fingerprint, to two different hosts, or on loopback to two different ports.",
         act: "Issue one credential per server, bound to it (RFC 8707), and revoke the shared one. Look whether the second server is one you approved.",
-        quiet: "Two endpoints pinned with the same `auth.audience` are one. A local proxy that passes a request on while it is still unanswered is recognised on loopback, and a gateway is by its addresses under `gateway`.",
+        quiet: "Two endpoints pinned with the same `auth.audience` are one. A local proxy that passes a request on while it is still unanswered is recognised on loopback, and a gateway is by its addresses under `gateway`. The request that follows a redirect is RED-02's: here only what the client presents there later counts.",
     },
 };
 
@@ -50,7 +53,12 @@ struct First {
 pub(super) struct CredentialReuse {
     presented: Bounded<String, First>,
     waiting: Bounded<(FlowId, ExchangeId), ()>,
+    /// Redirects that may yet be followed: client, host and port they lead to, since when.
+    redirected: Bounded<(IpAddr, Arc<str>, u16), Timestamp>,
 }
+
+/// A request later than this does not follow the redirect.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Rule for CredentialReuse {
     fn meta(&self) -> &'static Meta {
@@ -66,14 +74,36 @@ impl Rule for CredentialReuse {
                 target,
                 ..
             } => (*exchange, *head, *target),
-            SeenKind::Response { exchange, .. } => {
-                self.waiting.remove(&(flow.info.id, *exchange));
+            SeenKind::Response {
+                exchange,
+                head,
+                target,
+                ..
+            } => {
+                let waited = self.waiting.remove(&(flow.info.id, *exchange)).is_some();
+                if waited
+                    && is_redirect(head.status)
+                    && let Some(location) = head.headers.get("location").and_then(|l| resolve(target, l))
+                    && let Some(to) = origin_of(&location)
+                {
+                    let key = (flow.info.client.ip(), to.host, to.port);
+                    self.redirected.insert(key, seen.at.time);
+                }
                 return;
             }
             _ => return,
         };
         let pins = world.pins;
         let here = target.server_key();
+        let to = (
+            flow.info.client.ip(),
+            Arc::clone(&target.origin.host),
+            target.origin.port,
+        );
+        let followed = self
+            .redirected
+            .remove(&to)
+            .is_some_and(|at| seen.at.time.since(at) <= FOLLOWED_WITHIN);
         for credential in presented(head).filter(|c| c.reusable && c.kind != "cookie") {
             let print = world.fingerprints.fingerprint(credential.secret).to_string();
             self.waiting.insert((flow.info.id, exchange), ());
@@ -101,7 +131,8 @@ impl Rule for CredentialReuse {
             let passed_on = client == first.ip
                 && (pins.is_gateway(client)
                     || (client.is_loopback() && self.waiting.peek(&first.exchange).is_some()));
-            if one_audience || passed_on {
+            // RED-02 says what a followed redirect carried along; a pinned one may carry it.
+            if one_audience || passed_on || followed {
                 continue;
             }
             out.push(
@@ -151,6 +182,15 @@ mod tests {
         to(&mut bench, "http://127.0.0.1:3001/mcp", "127.0.0.1");
         bench.response(&response(200, &[]), true);
         assert_eq!(to(&mut bench, "http://127.0.0.1:3002/mcp", "127.0.0.1").len(), 1);
+    }
+
+    #[test]
+    fn leaves_a_followed_redirect_to_red_02_but_not_what_comes_later() {
+        let mut bench = Bench::new(CredentialReuse::default(), "");
+        to(&mut bench, "https://a.example/mcp", "203.0.113.5");
+        bench.response(&response(307, &[("Location", "https://b.example/mcp")]), true);
+        assert!(to(&mut bench, "https://b.example/mcp", "203.0.113.6").is_empty());
+        assert_eq!(to(&mut bench, "https://b.example/mcp", "203.0.113.6").len(), 1);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! CR-08 elicited-secret: form elicitation asks for a password, key or token.
 
 use super::prelude::*;
-use crate::types::Direction as Way;
+use super::{
+    mcp::elicitations,
+    words::{contains, words},
+};
 
 const META: Meta = Meta {
     id: "CR-08",
@@ -70,22 +73,10 @@ impl Rule for ElicitedSecret {
         let SeenKind::Message { message, context } = &seen.kind else {
             return;
         };
-        if message.direction != Way::ToClient
-            || memchr::memmem::find(&message.body, b"\"requestedSchema\"").is_none()
-        {
+        if memchr::memmem::find(&message.body, b"\"requestedSchema\"").is_none() {
             return;
         }
-        let forms: Vec<serde_json::Value> = if message.is("elicitation/create") {
-            super::mcp::params(message).into_iter().collect()
-        } else {
-            super::mcp::result(message)
-                .and_then(|r| r.get("inputRequests")?.as_object().cloned())
-                .into_iter()
-                .flat_map(|map| map.into_iter().map(|(_, v)| v))
-                .filter(|v| v.get("method").and_then(|m| m.as_str()) == Some("elicitation/create"))
-                .filter_map(|v| v.get("params").cloned())
-                .collect()
-        };
+        let forms = elicitations(message, context);
         let index = context.target.endpoint;
         for form in forms {
             let properties = form.get("requestedSchema").and_then(|s| s.get("properties"));
@@ -118,34 +109,11 @@ impl Rule for ElicitedSecret {
 
 /// The words of a name (`apiKey`, `api_key`, `API key`) mean a secret.
 pub(super) fn means_secret(name: &str) -> bool {
-    let mut words: Vec<String> = Vec::new();
-    let mut lower_before = false;
-    for c in name.chars().take(200) {
-        if !c.is_alphanumeric() {
-            lower_before = false;
-            words.push(String::new());
-            continue;
-        }
-        if c.is_uppercase() && lower_before {
-            words.push(String::new());
-        }
-        lower_before = c.is_lowercase();
-        if words.is_empty() {
-            words.push(String::new());
-        }
-        if let Some(word) = words.last_mut() {
-            word.extend(c.to_lowercase());
-        }
-    }
-    words.retain(|w| !w.is_empty());
+    let words = words(name);
     if words.iter().any(|w| HARMLESS.contains(&w.as_str())) {
         return false;
     }
-    SECRETS.iter().any(|secret| {
-        words
-            .windows(secret.len())
-            .any(|w| w.iter().zip(*secret).all(|(a, b)| a == b))
-    })
+    SECRETS.iter().any(|secret| contains(&words, secret))
 }
 
 #[cfg(test)]

@@ -77,12 +77,16 @@ fn weakness(cipher: u16) -> Option<&'static str> {
 /// Pairs of client and server that used a hybrid group.
 #[derive(Default)]
 pub(super) struct WeakCipher {
-    hybrid: Bounded<(IpAddr, Box<str>), ()>,
+    hybrid: Remembered<(IpAddr, Box<str>), ()>,
 }
 
 impl Rule for WeakCipher {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.hybrid)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -115,7 +119,7 @@ impl Rule for WeakCipher {
             return;
         }
         let offered = client.is_some_and(|c| c.key_shares.iter().any(|g| HYBRID.contains(g)));
-        if offered && self.hybrid.get_mut(&key).is_some() {
+        if offered && self.hybrid.get(&key).is_some() {
             out.push(
                 Finding::new(
                     META.id,

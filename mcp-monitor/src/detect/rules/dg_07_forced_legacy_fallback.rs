@@ -41,7 +41,7 @@ const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32022..=-32020;
 /// Servers seen modern, and refusals that may yet lead to `initialize`.
 #[derive(Default)]
 pub(super) struct ForcedLegacyFallback {
-    modern: Bounded<ServerKey, ()>,
+    modern: Remembered<ServerKey, ()>,
     refused: Bounded<(IpAddr, ServerKey), (Timestamp, PacketId, u16)>,
 }
 
@@ -54,6 +54,10 @@ fn is_modern(version: Option<&str>) -> bool {
 impl Rule for ForcedLegacyFallback {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.modern)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -89,7 +93,7 @@ impl Rule for ForcedLegacyFallback {
                         let Some((at, packet, status)) = self.refused.remove(&(client, key.clone())) else {
                             return;
                         };
-                        if seen.at.time.since(at) > WITHIN || self.modern.get_mut(&key).is_none() {
+                        if seen.at.time.since(at) > WITHIN || self.modern.get(&key).is_none() {
                             return;
                         }
                         let index = context.target.endpoint;

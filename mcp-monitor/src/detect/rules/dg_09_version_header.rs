@@ -51,6 +51,9 @@ impl Rule for VersionHeader {
         if context.session.transport != Some(TransportKind::StreamableHttp) {
             return;
         }
+        if context.request.is_some_and(|request| request.partial) {
+            return;
+        }
         let header = version_header(context);
         let stated = match message.kind {
             // Looking into the body costs; only a modern request has it there.

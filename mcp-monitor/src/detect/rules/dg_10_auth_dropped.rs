@@ -38,13 +38,17 @@ const META: Meta = Meta {
 #[derive(Default)]
 pub(super) struct AuthDropped {
     asked: Bounded<(FlowId, ExchangeId), Arc<str>>,
-    refused: Bounded<(ServerKey, Arc<str>), ()>,
+    refused: Remembered<(ServerKey, Arc<str>), ()>,
     said: Once<FlowId>,
 }
 
 impl Rule for AuthDropped {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.refused)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -73,7 +77,10 @@ impl Rule for AuthDropped {
                 let (Some(answered), Some(request)) = (context.answers, context.request) else {
                     return;
                 };
-                if message.kind != MessageKind::Response || presented(request).next().is_some() {
+                if message.kind != MessageKind::Response
+                    || request.partial
+                    || presented(request).next().is_some()
+                {
                     return;
                 }
                 let index = context.target.endpoint;
@@ -82,7 +89,7 @@ impl Rule for AuthDropped {
                 let refused = endpoint.is_none_or(|e| e.auth.required != Some(false))
                     && self
                         .refused
-                        .get_mut(&(context.target.server_key(), Arc::clone(&answered.method)))
+                        .get(&(context.target.server_key(), Arc::clone(&answered.method)))
                         .is_some();
                 if !(pinned || refused) || !self.said.first(id) {
                     return;

@@ -60,7 +60,8 @@ impl Rule for UrlChanged {
         let url = &endpoint.url;
         let scheme =
             url.scheme == target.origin.scheme || (endpoint.mesh_encrypted && url.scheme == Scheme::Https);
-        let path = !path_counts || url.allows_path(&target.path);
+        // Without a path, the request's head was not captured.
+        let path = !path_counts || target.path.is_empty() || url.allows_path(&target.path);
         if scheme && path && url.port == target.origin.port {
             return;
         }

@@ -21,8 +21,8 @@ const META: Meta = Meta {
     page: Page {
         means: "The monitor could not see all of a connection with an approved server, or of an MCP session. Rules that need what is missing say nothing about it: this alert says so instead.",
         attacker: "Usually none. But encryption that nothing opens, hidden names and floods that make a capture lose packets are also what an attacker wants.",
-        wire: "Bytes missing from the stream, TLS that neither a uprobe nor a keylog opens, Encrypted ClientHello to a pinned address, or QUIC with a pinned server.",
-        act: "For loss: give the monitor more CPU or ring space, or capture with larger snap length. For TLS: use the uprobe of the agent's library or a keylog; handshake rules work all the same. For ECH and QUIC: decide whether agents should use them.",
+        wire: "Bytes missing from the stream, TLS that neither a uprobe nor a keylog opens, Encrypted ClientHello to a pinned address, or QUIC with a pinned server. It also says so when a rule failed on an event and was turned off (`expected: \"PV-03 running\"`).",
+        act: "For loss: give the monitor more CPU or ring space, or capture with larger snap length. For TLS: use the uprobe of the agent's library or a keylog; handshake rules work all the same. For ECH and QUIC: decide whether agents should use them. For a rule that is off: keep the capture, report it, and restart the monitor.",
         quiet: "Where plaintext cannot be had and the handshake is enough, lower the severity or suppress it for the endpoint with that reason.",
     },
 };
@@ -52,7 +52,7 @@ impl Rule for BlindSpot {
         match &seen.kind {
             SeenKind::Opaque => self.note(id, |h| h.opaque = true),
             // The outer name of real ECH is not the pinned one; with GREASE the pinned name stands there.
-            SeenKind::ClientHello(hello) if hello.ech => {
+            SeenKind::ClientHello(hello) if hello.ech.is_some() => {
                 let named = hello
                     .server_name
                     .as_deref()
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(b.close()[0].observed.as_deref(), Some("QUIC"));
         let mut b = bench();
         let hello = ClientHello {
-            ech: true,
+            ech: Some(crate::proto::tls::Ech::Unknown),
             server_name: Some("front.example".into()),
             ..ClientHello::default()
         };
@@ -160,7 +160,7 @@ mod tests {
         assert!(b.close().is_empty());
         let mut b = bench();
         let grease = ClientHello {
-            ech: true,
+            ech: Some(crate::proto::tls::Ech::Unknown),
             server_name: Some("mcp.example".into()),
             ..ClientHello::default()
         };

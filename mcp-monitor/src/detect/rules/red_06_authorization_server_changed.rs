@@ -32,12 +32,16 @@ const META: Meta = Meta {
 /// The latest set of each resource, by its server and path.
 #[derive(Default)]
 pub(super) struct AuthorizationServerChanged {
-    known: Bounded<(ServerKey, Box<str>), BTreeSet<String>>,
+    known: Remembered<(ServerKey, Box<str>), BTreeSet<String>>,
 }
 
 impl Rule for AuthorizationServerChanged {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.known)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {

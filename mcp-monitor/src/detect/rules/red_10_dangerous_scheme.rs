@@ -3,7 +3,7 @@
 use super::prelude::*;
 use serde_json::Value;
 
-use super::{mcp::params, red_05_foreign_resource_metadata::parameter};
+use super::{mcp::elicitations, red_05_foreign_resource_metadata::parameter};
 use crate::{mcp::context::Target, types::Direction as Way};
 
 const META: Meta = Meta {
@@ -62,10 +62,11 @@ impl Rule for DangerousScheme {
                     }
                 }
             }
-            SeenKind::Message { message, context } if message.is("elicitation/create") => {
-                let params = params(message);
-                if let Some(url) = params.as_ref().and_then(|p| p.get("url")?.as_str()) {
-                    say(url, "elicitation url", context.target, seen, world, out);
+            SeenKind::Message { message, context } => {
+                for asked in elicitations(message, context) {
+                    if let Some(url) = asked.get("url").and_then(Value::as_str) {
+                        say(url, "elicitation url", context.target, seen, world, out);
+                    }
                 }
             }
             SeenKind::Response { head, target, .. } if head.status == 401 => {

@@ -29,7 +29,7 @@ const META: Meta = Meta {
     },
 };
 
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 struct Known {
     server: ServerKey,
     era: Option<Arc<str>>,
@@ -40,13 +40,13 @@ struct Known {
 
 /// The latest hash of each tool, with the server's version then.
 pub(super) struct ToolChanged {
-    known: Bounded<Known, ([u8; 32], Option<Box<str>>)>,
+    known: Remembered<Known, ([u8; 32], Option<Box<str>>)>,
 }
 
 impl Default for ToolChanged {
     fn default() -> Self {
         Self {
-            known: Bounded::new(65_536),
+            known: Remembered::new(65_536),
         }
     }
 }
@@ -54,6 +54,10 @@ impl Default for ToolChanged {
 impl Rule for ToolChanged {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.known)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {

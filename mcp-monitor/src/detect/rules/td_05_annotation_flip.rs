@@ -37,12 +37,16 @@ type Hints = (Option<bool>, Option<bool>);
 /// The latest hints of each tool.
 #[derive(Default)]
 pub(super) struct AnnotationFlip {
-    hints: Bounded<(Audience, Arc<str>), Hints>,
+    hints: Remembered<(Audience, Arc<str>), Hints>,
 }
 
 impl Rule for AnnotationFlip {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.hints)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {

@@ -129,7 +129,7 @@ fn check(text: &str, place: &str, found: &mut Vec<(String, String)>) {
 }
 
 /// What is hidden in a text, if something is.
-fn hidden(text: &str) -> Option<&'static str> {
+pub(super) fn hidden(text: &str) -> Option<&'static str> {
     let plain = |c: char| ('\u{20}'..'\u{7f}').contains(&c) || matches!(c, '\n' | '\r' | '\t');
     if text.chars().all(plain) {
         return None;

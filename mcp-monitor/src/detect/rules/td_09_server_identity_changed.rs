@@ -31,12 +31,16 @@ const META: Meta = Meta {
 /// What each server called itself last.
 #[derive(Default)]
 pub(super) struct ServerIdentityChanged {
-    known: Bounded<ServerKey, Implementation>,
+    known: Remembered<ServerKey, Implementation>,
 }
 
 impl Rule for ServerIdentityChanged {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.known)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {

@@ -35,7 +35,7 @@ const META: Meta = Meta {
 /// Names each client was ever given by each server.
 #[derive(Default)]
 pub(super) struct UnlistedTool {
-    listed: Bounded<(ClientKey, ServerKey), BTreeSet<Arc<str>>>,
+    listed: Remembered<(ClientKey, ServerKey), BTreeSet<Arc<str>>>,
 }
 
 /// Most names kept per client and server.
@@ -44,6 +44,10 @@ const MAX_NAMES: usize = 8192;
 impl Rule for UnlistedTool {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.listed)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -57,14 +61,14 @@ impl Rule for UnlistedTool {
         }
         let key = (session.client.clone(), session.server.clone());
         if let Some(list) = world.tools {
-            let mut names = self.listed.remove(&key).unwrap_or_default();
+            let mut names = self.listed.peek(&key).cloned().unwrap_or_default();
             for tool in list.tools.iter().take(MAX_NAMES.saturating_sub(names.len())) {
                 names.insert(Arc::clone(&tool.name));
             }
             self.listed.insert(key, names);
             return;
         }
-        let (Some(names), Some(tool)) = (self.listed.get_mut(&key), &message.name) else {
+        let (Some(names), Some(tool)) = (self.listed.get(&key), &message.name) else {
             return;
         };
         if session.lossy || names.contains(tool) || names.len() >= MAX_NAMES {

@@ -2,12 +2,14 @@
 
 mod parse;
 mod tcp;
+mod transactions;
 
 #[cfg(test)]
 mod tests;
 
 pub use parse::parse;
 pub use tcp::TcpStream;
+pub use transactions::Transactions;
 
 use std::net::IpAddr;
 
@@ -32,11 +34,26 @@ impl Service {
             _ => None,
         }
     }
+
+    /// Of a UDP flow, whichever side opened it: answers of the multicast protocols go to a group or
+    /// back to a client, so that either end may look like the server.
+    pub fn of_flow(client: u16, server: u16) -> Option<Self> {
+        Self::of_port(server).or_else(|| Self::of_port(client))
+    }
 }
 
 /// A domain name in presentation form: lower case, no trailing dot, bytes outside
 /// letters, digits, `-`, `_` and `*` escaped as `\DDD`. The root is the empty string.
 pub type Name = Box<str>;
+
+/// What an Encrypted Client Hello configuration shows of itself on the wire.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct EchConfig {
+    /// `config_id`, which the client repeats.
+    pub id: u8,
+    /// `public_name`, which stands as the server name of the outer hello; lower case.
+    pub public_name: Box<str>,
+}
 
 /// What an answer record says, as far as the rules need it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,6 +81,8 @@ pub enum RecordData {
         alpn: Vec<Box<str>>,
         /// `ech` is present.
         ech: bool,
+        /// The configurations in it that could be read (RFC 9849 section 4), at most 8.
+        ech_configs: Vec<EchConfig>,
         /// `port`.
         port: Option<u16>,
         /// `ipv4hint` and `ipv6hint`: addresses a client may use without asking for A or AAAA.

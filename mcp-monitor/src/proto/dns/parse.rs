@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{Message, Name, Question, Record, RecordData};
+use super::{EchConfig, Message, Name, Question, Record, RecordData};
 use crate::{
     proto::reader::Reader,
     types::{Anomaly, AnomalyKind},
@@ -15,6 +15,11 @@ use crate::{
 const MAX_RECORDS: usize = 1024;
 /// Octets of a name on the wire, length octets included (RFC 1035 section 3.1).
 const MAX_NAME: usize = 255;
+
+/// Configurations read of one record.
+const MAX_ECH_CONFIGS: usize = 8;
+/// RFC 9849 section 4.
+const ECH_VERSION: u16 = 0xfe0d;
 
 const A: u16 = 1;
 const NS: u16 = 2;
@@ -176,6 +181,7 @@ fn svcb<'a>(payload: &'a [u8], mut rdata: Reader<'a>) -> Option<RecordData> {
     let target = name(payload, &mut rdata)?;
     let mut alpn = Vec::new();
     let mut ech = false;
+    let mut ech_configs = Vec::new();
     let mut port = None;
     let mut hints = Vec::new();
     while !rdata.is_empty() {
@@ -194,7 +200,10 @@ fn svcb<'a>(payload: &'a [u8], mut rdata: Reader<'a>) -> Option<RecordData> {
                     hints.push(IpAddr::V4(Ipv4Addr::from(value.array::<4>()?)));
                 }
             }
-            5 => ech = true,
+            5 => {
+                ech = true;
+                ech_configs = ech_config_list(value);
+            }
             6 => {
                 while !value.is_empty() {
                     hints.push(IpAddr::V6(Ipv6Addr::from(value.array::<16>()?)));
@@ -208,8 +217,37 @@ fn svcb<'a>(payload: &'a [u8], mut rdata: Reader<'a>) -> Option<RecordData> {
         target,
         alpn,
         ech,
+        ech_configs,
         port,
         hints,
+    })
+}
+
+/// The configurations of an ECHConfigList up to the first that breaks off.
+fn ech_config_list(mut value: Reader<'_>) -> Vec<EchConfig> {
+    let mut configs = Vec::new();
+    let mut list = value.run16().unwrap_or(Reader::new(&[]));
+    while configs.len() < MAX_ECH_CONFIGS
+        && let (Some(version), Some(content)) = (list.u16(), list.run16())
+    {
+        if version == ECH_VERSION {
+            configs.extend(ech_config(content));
+        }
+    }
+    configs
+}
+
+fn ech_config(mut content: Reader<'_>) -> Option<EchConfig> {
+    let id = content.u8()?;
+    // KEM, public key, cipher suites, maximum name length.
+    content.u16()?;
+    content.run16()?;
+    content.run16()?;
+    content.u8()?;
+    let public_name = content.run8()?.rest();
+    Some(EchConfig {
+        id,
+        public_name: String::from_utf8_lossy(public_name).to_ascii_lowercase().into(),
     })
 }
 

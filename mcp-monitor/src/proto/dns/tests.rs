@@ -107,6 +107,7 @@ fn soa_ns_https_and_unknown_types() {
             target: "".into(),
             alpn: vec!["h2".into(), "h3".into()],
             ech: true,
+            ech_configs: Vec::new(),
             port: Some(8443),
             hints: vec!["192.0.2.7".parse().unwrap()],
         }
@@ -120,6 +121,41 @@ fn soa_ns_https_and_unknown_types() {
         }
     );
     assert_eq!(parsed.authorities[1].data, RecordData::Ns("ns.example".into()));
+}
+
+#[test]
+fn ech_configurations_show_their_id_and_public_name() {
+    let config = |version: &[u8], id: u8| {
+        let content = [
+            &[id, 0, 32, 0, 2, 1, 2, 0, 4, 0, 1, 0, 1, 0, 6][..],
+            b"Pub.ex",
+            &[0, 0],
+        ]
+        .concat();
+        [version, &[0, u8::try_from(content.len()).unwrap()], &content].concat()
+    };
+    let configs = [config(&[0xfe, 0x0a], 1), config(&[0xfe, 0x0d], 9)].concat();
+    let length = u8::try_from(configs.len()).unwrap();
+    let rdata = [&[0, 1, 0, 0, 5, 0, length + 2, 0, length][..], &configs].concat();
+    let bytes = message(
+        0x8180,
+        [1, 1, 0, 0],
+        &[QUESTION, &record(b"\xc0\x0c", 65, 1, &rdata)],
+    );
+    let parsed = parse(&bytes).0.unwrap();
+    let RecordData::Svcb {
+        ech: true,
+        ech_configs,
+        ..
+    } = &parsed.answers[0].data
+    else {
+        panic!("{parsed:?}")
+    };
+    let wanted = EchConfig {
+        id: 9,
+        public_name: "pub.ex".into(),
+    };
+    assert_eq!(*ech_configs, [wanted]);
 }
 
 #[test]

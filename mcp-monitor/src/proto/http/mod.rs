@@ -71,6 +71,8 @@ pub struct RequestHead {
     pub authority: Option<Bytes>,
     /// Fields.
     pub headers: Headers,
+    /// Some fields could not be read after a loss: that one is absent proves nothing.
+    pub partial: bool,
     /// Packet in which the head began.
     pub first: PacketId,
     /// When the head was complete.
@@ -117,6 +119,8 @@ pub struct ResponseHead {
     pub version: Version,
     /// Fields.
     pub headers: Headers,
+    /// Some fields could not be read after a loss: that one is absent proves nothing.
+    pub partial: bool,
     /// Packet in which the head began.
     pub first: PacketId,
     /// When the head was complete.
@@ -143,6 +147,16 @@ pub enum HttpEvent {
         exchange: ExchangeId,
         /// The head.
         head: Arc<ResponseHead>,
+    },
+    /// A message whose head was not captured, or cannot be read after a loss: its body follows. HTTP/2 alone
+    /// knows this; in HTTP/1 such bytes come as [`HttpEvent::Stray`].
+    Headless {
+        /// Which exchange.
+        exchange: ExchangeId,
+        /// The request or the response.
+        direction: Direction,
+        /// When.
+        at: At,
     },
     /// Bytes of a body, transfer coding removed, content coding not.
     Body {
@@ -203,6 +217,31 @@ pub enum HttpEvent {
         /// How many.
         bytes: u64,
         /// When it was given up.
+        at: At,
+    },
+    /// Bytes that no message could be told of, because its head was not captured: framing and bodies mixed.
+    Stray {
+        /// Which way.
+        direction: Direction,
+        /// The bytes.
+        data: Bytes,
+        /// When.
+        at: At,
+    },
+    /// Bytes are missing here between two of [`HttpEvent::Stray`].
+    StrayGap {
+        /// Which way.
+        direction: Direction,
+    },
+    /// An ALTSVC frame of HTTP/2 (RFC 7838 section 4); the field of the same meaning is among a response's.
+    AlternativeService {
+        /// Stream of the response it belongs to; `None` where it names an origin.
+        exchange: Option<ExchangeId>,
+        /// Origin it speaks for; empty on a stream.
+        origin: Bytes,
+        /// Value as of the `Alt-Svc` field.
+        value: Bytes,
+        /// When.
         at: At,
     },
     /// Something was wrong.

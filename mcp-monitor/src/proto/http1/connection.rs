@@ -63,6 +63,16 @@ impl Connection {
         }
     }
 
+    /// A connection joined after it became another protocol: every byte is passed on.
+    pub fn tunnel(limits: Limits) -> Self {
+        Self {
+            to_server: State::Tunnel,
+            to_client: State::Tunnel,
+            upgraded: Some(ExchangeId(1)),
+            ..Self::new(limits)
+        }
+    }
+
     /// The next bytes of a direction; each call is taken for the start of a segment.
     pub fn data(&mut self, direction: Direction, at: At, data: Bytes, out: &mut Vec<HttpEvent>) {
         let mut data = data;
@@ -93,7 +103,15 @@ impl Connection {
                 out.push(HttpEvent::TunnelGap { direction, bytes, at });
                 State::Tunnel
             }
-            State::Seek | State::Head(_) | State::Held(_) => self.out_of_step(direction),
+            State::Seek | State::Head(_) | State::Held(_) => {
+                if let State::Head(partial) = state
+                    && partial.unsure
+                {
+                    stray(direction, at, partial.bytes.freeze(), out);
+                }
+                out.push(HttpEvent::StrayGap { direction });
+                self.out_of_step(direction)
+            }
             State::SeekChunk(exchange) => {
                 out.push(gap(exchange, None));
                 State::SeekChunk(exchange)
@@ -113,6 +131,7 @@ impl Connection {
                     Framing::Length(left) => {
                         out.push(gap(body.exchange, Some(*left)));
                         end(out, body.exchange, direction, false, at);
+                        out.push(HttpEvent::StrayGap { direction });
                         self.out_of_step(direction)
                     }
                     Framing::Chunked(chunked) if bytes <= chunked.skippable() => {
@@ -223,7 +242,7 @@ impl Connection {
                     Probe::NotForUs
                 };
                 if verdict == Probe::NotForUs {
-                    data.clear();
+                    stray(direction, at, mem::take(data), out);
                     return State::Seek;
                 }
                 State::Head(Partial {
@@ -237,11 +256,23 @@ impl Connection {
                     end(out, exchange, direction, false, at);
                     return self.out_of_step(direction);
                 }
-                let Some(offset) = chunked::find_chunk(data) else {
-                    data.clear();
+                let offset = chunked::find_chunk(data);
+                let mut before = data.split_to(offset.unwrap_or(data.len()));
+                if offset.is_some() && before.ends_with(b"\r\n") {
+                    before.truncate(before.len().saturating_sub(2));
+                }
+                if !before.is_empty() {
+                    // What is left of the chunk. Framing may be among it, which a reader of lines passes over.
+                    out.push(HttpEvent::Body {
+                        exchange,
+                        direction,
+                        data: before,
+                        at,
+                    });
+                }
+                if offset.is_none() {
                     return State::SeekChunk(exchange);
-                };
-                data.advance(offset);
+                }
                 State::Body(Body {
                     exchange,
                     framing: Framing::Chunked(Chunked::resumed()),
@@ -291,7 +322,7 @@ impl Connection {
                 Step::Malformed(remark) => {
                     anomaly(out, AnomalyKind::HttpMalformed, remark, at);
                     end(out, exchange, direction, false, at);
-                    data.clear();
+                    stray(direction, at, mem::take(data), out);
                     return self.out_of_step(direction);
                 }
             },
@@ -308,7 +339,7 @@ impl Connection {
     fn after_message(&self, direction: Direction, exchange: ExchangeId, upgrade: bool) -> State {
         if direction == Direction::ToClient {
             fresh()
-        } else if self.upgraded.is_some() {
+        } else if self.upgraded.is_some_and(|asked| asked <= exchange) {
             State::Tunnel
         } else if upgrade {
             State::Held(Held::new(exchange))
@@ -330,7 +361,10 @@ impl Connection {
                 Probe::Certain => partial.unsure = false,
                 Probe::Unsure if probe(data, direction) != Probe::Certain => {}
                 // What came before was none; this may be one.
-                Probe::Unsure | Probe::NotForUs => return State::Seek,
+                Probe::Unsure | Probe::NotForUs => {
+                    stray(direction, at, partial.bytes.freeze(), out);
+                    return State::Seek;
+                }
             }
         }
         if partial.bytes.is_empty() {
@@ -346,7 +380,7 @@ impl Connection {
         let taken = found.unwrap_or(data.len());
         if partial.bytes.len().saturating_add(taken) > self.limits.max_head {
             anomaly(out, AnomalyKind::HttpHeadLimit, "head above the limit", at);
-            data.clear();
+            stray(direction, at, mem::take(data), out);
             return self.out_of_step(direction);
         }
         let piece = data.split_to(taken);
@@ -400,7 +434,7 @@ impl Connection {
                 if !partial.sought {
                     anomaly(out, AnomalyKind::HttpMalformed, remark, at);
                 }
-                data.clear();
+                stray(direction, at, mem::take(data), out);
                 self.out_of_step(direction)
             }
         }
@@ -444,6 +478,7 @@ impl Connection {
                 scheme,
                 authority,
                 headers: rest.headers,
+                partial: false,
                 first,
                 at,
             }),
@@ -506,13 +541,15 @@ impl Connection {
                 status,
                 version: rest.version,
                 headers: rest.headers,
+                partial: false,
                 first,
                 at,
             }),
         });
         if let Some(protocol) = protocol {
             end(out, exchange, DIRECTION, true, at);
-            self.switch(exchange, protocol, at, out);
+            let early = !paired.matched && !orphan;
+            self.switch(exchange, protocol, early, at, out);
             return State::Tunnel;
         }
         self.release(exchange, paired.matched, out);
@@ -534,8 +571,15 @@ impl Connection {
         }
     }
 
-    /// The rest of the connection is another protocol.
-    fn switch(&mut self, exchange: ExchangeId, protocol: String, at: At, out: &mut Vec<HttpEvent>) {
+    /// The rest of the connection is another protocol. `early`: the request that asked for it is still to come.
+    fn switch(
+        &mut self,
+        exchange: ExchangeId,
+        protocol: String,
+        early: bool,
+        at: At,
+        out: &mut Vec<HttpEvent>,
+    ) {
         if self.upgraded.is_some() {
             return;
         }
@@ -550,6 +594,9 @@ impl Connection {
             data,
             at,
         };
+        if early {
+            return;
+        }
         match mem::replace(&mut self.to_server, State::Tunnel) {
             State::Held(held) => out.extend(held.parts.into_iter().map(|(at, data)| tunnel(at, data))),
             State::Head(partial) if !partial.bytes.is_empty() => {
@@ -565,7 +612,7 @@ impl Connection {
     fn switch_by_evidence(&mut self, held: Held, at: At, out: &mut Vec<HttpEvent>) {
         let exchange = held.exchange;
         self.to_server = State::Held(held);
-        self.switch(exchange, "unknown".to_owned(), at, out);
+        self.switch(exchange, "unknown".to_owned(), false, at, out);
     }
 
     fn hold(&mut self, at: At, mut held: Held, data: &mut Bytes, out: &mut Vec<HttpEvent>) -> State {
@@ -676,6 +723,13 @@ fn protocol(status: u16, headers: &Headers) -> String {
     }
     let value = headers.get("upgrade").unwrap_or_default();
     String::from_utf8_lossy(value).to_ascii_lowercase()
+}
+
+/// What no message could be told of may still hold some.
+fn stray(direction: Direction, at: At, data: Bytes, out: &mut Vec<HttpEvent>) {
+    if !data.is_empty() {
+        out.push(HttpEvent::Stray { direction, data, at });
+    }
 }
 
 fn cut_head(partial: &Partial, at: At, out: &mut Vec<HttpEvent>) {

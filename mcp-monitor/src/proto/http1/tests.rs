@@ -53,6 +53,9 @@ fn render(events: &[HttpEvent]) -> Vec<String> {
             HttpEvent::Tunnel { direction, data, .. } => {
                 (format!("{} tunnel ", way(*direction)), Some(text(data)))
             }
+            HttpEvent::Stray { direction, data, .. } => {
+                (format!("{} stray ", way(*direction)), Some(text(data)))
+            }
             other => (String::new(), Some(line(other))),
         };
         let payload = payload.unwrap_or_default();
@@ -101,7 +104,11 @@ fn line(event: &HttpEvent) -> String {
         } => format!("{} upgraded {protocol}", exchange.0),
         HttpEvent::TunnelGap { direction, bytes, .. } => format!("{} tunnel gap {bytes}", way(*direction)),
         HttpEvent::Anomaly { anomaly, .. } => format!("! {} {}", anomaly.kind.slug(), anomaly.detail),
-        HttpEvent::Body { .. } | HttpEvent::Tunnel { .. } => unreachable!("joined by the caller"),
+        HttpEvent::StrayGap { direction } => format!("{} stray gap", way(*direction)),
+        HttpEvent::Body { .. } | HttpEvent::Tunnel { .. } | HttpEvent::Stray { .. } => {
+            unreachable!("joined by the caller")
+        }
+        HttpEvent::Headless { .. } | HttpEvent::AlternativeService { .. } => unreachable!("of HTTP/2"),
     }
 }
 
@@ -335,6 +342,7 @@ fn ambiguous_lengths_are_said() {
             "! http-ambiguous Content-Length values that differ or are not numbers",
             "4 POST / host= fields=2",
             "4 -> cut",
+            "-> stray hello",
             "5 GET /after host= fields=0",
             "5 -> end",
         ]
@@ -387,6 +395,8 @@ fn a_gap_past_a_message_waits_for_the_next_and_pairs_it_rightly() {
             "2 -> end",
             "1 <- gap Some(7)",
             "1 <- cut",
+            "<- stray gap",
+            "<- stray tail of the response to 2",
             "3 GET /3 host= fields=0",
             "3 -> end",
             "2 <- cut",
@@ -420,7 +430,7 @@ fn a_chunked_stream_goes_on_after_lost_chunks() {
             "1 <- gap Some(2)",
             "1 <- body h",
             "1 <- gap None",
-            "1 <- body next",
+            "1 <- body restnext",
             "1 <- cut",
             "2 GET / host= fields=0",
             "2 -> end",
@@ -444,6 +454,7 @@ fn joined_in_the_middle() {
             "#
         ),
         [
+            r#"-> stray of a body\"}"#,
             "! http-unpaired exchange 1: no request seen",
             "1 200",
             "1 <- end",
@@ -451,6 +462,28 @@ fn joined_in_the_middle() {
             "2 -> end",
             "2 202",
             "2 <- end",
+        ]
+    );
+}
+
+#[test]
+fn the_request_of_an_upgrade_may_be_captured_after_its_answer() {
+    assert_eq!(
+        play(
+            r"
+            <<< HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\nab
+            >>> GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\ncd
+            >>> ef
+            "
+        ),
+        [
+            "1 101",
+            "1 <- end",
+            "1 upgraded websocket",
+            "<- tunnel ab",
+            "1 GET /ws host= fields=2",
+            "1 -> end",
+            "-> tunnel cdef",
         ]
     );
 }
@@ -511,6 +544,7 @@ fn limits_are_said() {
             "2 <- cut",
             "2 -> end",
             "! http-head-limit head above the limit",
+            &format!(r"-> stray GET /{long} HTTP/1.1\r\n\r\n"),
             "! http-pipeline-limit more than 1 requests in flight",
             "3 GET /3 host= fields=0",
             "3 <- cut",

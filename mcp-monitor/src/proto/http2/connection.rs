@@ -1,19 +1,23 @@
 //! Frames of both directions, and the streams they belong to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     Limits, PREFACE,
     frame::{
-        CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, HEADER, HEADERS, PADDED, PRIORITY, PUSH_PROMISE,
-        RST_STREAM, plausible,
+        ALTSVC, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADER, HEADERS, PADDED,
+        PRIORITY, PUSH_PROMISE, RST_STREAM, plausible,
     },
+    head::Head,
     hpack::{Block, Decoder},
 };
 use crate::{
-    proto::http::{ExchangeId, Headers, HttpEvent, RequestHead, ResponseHead, Version},
+    proto::{
+        http::{ExchangeId, HttpEvent},
+        reader::Reader,
+    },
     types::{Anomaly, AnomalyKind, At, Direction, PacketId},
 };
 
@@ -28,8 +32,10 @@ pub struct Connection {
     /// The connection was seen from its start and nothing was lost: a stream that is not
     /// known was closed.
     whole: bool,
-    /// Streams above the limit up to this one are not followed.
-    passed_over: u32,
+    /// The client's direction is captured.
+    client_seen: bool,
+    /// The latest stream that the client is seen to have opened.
+    latest: u32,
 }
 
 /// One direction.
@@ -51,6 +57,8 @@ enum State {
     Data { frame: Frame, part: Part },
     /// In a payload that belongs to a header block.
     Block { left: usize },
+    /// In the payload of GOAWAY or ALTSVC, which is kept.
+    Notice { frame: Frame, left: usize },
     /// In a payload that is passed over.
     Skip { left: usize },
     /// Frame boundaries were lost.
@@ -58,6 +66,9 @@ enum State {
     /// Not HTTP/2 after all.
     Done,
 }
+
+/// Octets of a GOAWAY or ALTSVC that are looked at; longer ones are passed over.
+const MAX_NOTICE: usize = 8 * 1024;
 
 #[derive(Clone, Copy, Debug)]
 enum Part {
@@ -89,6 +100,8 @@ struct Stream {
 /// One direction of a stream.
 #[derive(Clone, Copy, Default, Debug)]
 struct Half {
+    /// Something of it was captured.
+    seen: bool,
     head: bool,
     ended: bool,
     lossy: bool,
@@ -123,7 +136,8 @@ impl Connection {
             to_client: Side::new(0, &limits),
             streams: BTreeMap::new(),
             whole: true,
-            passed_over: 0,
+            client_seen: false,
+            latest: 0,
             limits,
         }
     }
@@ -133,6 +147,7 @@ impl Connection {
     pub fn upgraded(limits: Limits) -> Self {
         let mut connection = Self::new(limits);
         let request = Half {
+            seen: true,
             head: true,
             ended: true,
             lossy: false,
@@ -142,6 +157,7 @@ impl Connection {
             ..Stream::default()
         };
         connection.streams.insert(1, stream);
+        connection.latest = 1;
         connection
     }
 
@@ -160,6 +176,7 @@ impl Connection {
     /// The next bytes of a direction; each call is taken for the start of a segment.
     pub fn data(&mut self, direction: Direction, at: At, data: Bytes, out: &mut Vec<HttpEvent>) {
         let mut data = data;
+        self.client_seen |= direction == Direction::ToServer;
         let side = self.side(direction);
         if matches!(side.state, State::Seek) {
             if !plausible(&data) {
@@ -185,6 +202,16 @@ impl Connection {
                     if left == 0 {
                         side.state = State::Header;
                         self.fragment(direction, at, out);
+                    }
+                }
+                State::Notice { frame, left } => {
+                    let piece = data.split_to(left.min(data.len()));
+                    let left = left.saturating_sub(piece.len());
+                    let side = self.side(direction);
+                    side.header.extend_from_slice(&piece);
+                    side.state = State::Notice { frame, left };
+                    if left == 0 {
+                        self.notice(direction, at, frame, out);
                     }
                 }
                 State::Skip { left } => {
@@ -324,6 +351,13 @@ impl Connection {
                     self.end(Direction::ToServer, frame.stream, false, at, out);
                     return self.end(Direction::ToClient, frame.stream, false, at, out);
                 }
+                GOAWAY | ALTSVC if (1..=MAX_NOTICE).contains(&frame.length) => {
+                    side.state = State::Notice {
+                        frame,
+                        left: frame.length,
+                    };
+                    return;
+                }
                 CONTINUATION => {
                     // Its HEADERS was not seen.
                     side.hpack.lose();
@@ -381,7 +415,7 @@ impl Connection {
             Part::Data { left, padding } => {
                 let piece = data.split_to(left.min(data.len()));
                 let left = left.saturating_sub(piece.len());
-                if !piece.is_empty() && self.follows(direction, frame.stream) {
+                if !piece.is_empty() && self.follows(direction, frame.stream, at, out) {
                     out.push(HttpEvent::Body {
                         exchange: id(frame.stream),
                         direction,
@@ -430,16 +464,71 @@ impl Connection {
 
     /// DATA of this stream is worth reporting. In a connection joined in the middle, a
     /// stream whose head was not seen is opened by it.
-    fn follows(&mut self, direction: Direction, stream: u32) -> bool {
-        if !self.whole && !self.streams.contains_key(&stream) && stream > self.passed_over {
-            if self.streams.len() >= self.limits.max_streams {
-                return false;
-            }
-            self.streams.insert(stream, Stream::default());
+    fn follows(&mut self, direction: Direction, stream: u32, at: At, out: &mut Vec<HttpEvent>) -> bool {
+        let closed = self.whole && stream <= self.latest;
+        if !closed && !self.streams.contains_key(&stream) && !pushed(stream) {
+            self.open(stream, at, out);
         }
-        self.streams
-            .get_mut(&stream)
-            .is_some_and(|stream| !stream.half(direction).ended)
+        let Some(entry) = self.streams.get_mut(&stream) else {
+            return false;
+        };
+        let half = entry.half(direction);
+        if !half.ended && !half.seen {
+            out.push(HttpEvent::Headless {
+                exchange: id(stream),
+                direction,
+                at,
+            });
+        }
+        half.seen = true;
+        !half.ended
+    }
+
+    /// A new stream; the oldest open one makes room.
+    fn open(&mut self, stream: u32, at: At, out: &mut Vec<HttpEvent>) {
+        if self.streams.len() >= self.limits.max_streams.max(1)
+            && let Some((oldest, _)) = self.streams.first_key_value()
+        {
+            let oldest = *oldest;
+            let remark = format!("more than {} streams open", self.limits.max_streams);
+            anomaly(out, AnomalyKind::HttpPipelineLimit, remark, at);
+            self.end(Direction::ToServer, oldest, false, at, out);
+            self.end(Direction::ToClient, oldest, false, at, out);
+        }
+        self.streams.insert(stream, Stream::default());
+    }
+
+    /// A frame that says something of the connection is complete.
+    fn notice(&mut self, direction: Direction, at: At, frame: Frame, out: &mut Vec<HttpEvent>) {
+        let side = self.side(direction);
+        side.state = State::Header;
+        let payload = side.header.split().freeze();
+        let mut reader = Reader::new(&payload);
+        if frame.kind == GOAWAY {
+            // RFC 9113 section 6.8: what the client sent on later streams was not and will not be answered here.
+            let Some(last) = reader.u32().filter(|_| direction == Direction::ToClient) else {
+                return;
+            };
+            let later = (last & 0x7fff_ffff).saturating_add(1);
+            let refused: Vec<u32> = self.streams.range(later..).map(|(stream, _)| *stream).collect();
+            for stream in refused {
+                self.end(Direction::ToServer, stream, false, at, out);
+                self.end(Direction::ToClient, stream, false, at, out);
+            }
+            return;
+        }
+        // RFC 7838 section 4: only the server sends it; on stream 0 it names an origin, elsewhere it has none.
+        let Some(origin) = reader.run16().map(|origin| payload.slice_ref(origin.rest())) else {
+            return error(out, "ALTSVC shorter than its origin", at);
+        };
+        if direction == Direction::ToClient && origin.is_empty() != (frame.stream == 0) {
+            out.push(HttpEvent::AlternativeService {
+                exchange: (frame.stream != 0).then(|| id(frame.stream)),
+                origin,
+                value: payload.slice_ref(reader.rest()),
+                at,
+            });
+        }
     }
 
     /// A frame of a header block is complete.
@@ -492,16 +581,14 @@ impl Connection {
             error(out, remark, at);
         }
         if !self.streams.contains_key(&stream) {
-            let closed = self.whole && direction == Direction::ToClient;
-            if closed || stream <= self.passed_over {
+            let closed = self.whole && direction == Direction::ToClient && stream <= self.latest;
+            if closed || pushed(stream) {
                 return;
             }
-            if self.streams.len() >= self.limits.max_streams {
-                self.passed_over = stream;
-                let remark = format!("more than {} streams open", self.limits.max_streams);
-                return anomaly(out, AnomalyKind::HttpPipelineLimit, remark, at);
-            }
-            self.streams.insert(stream, Stream::default());
+            self.open(stream, at, out);
+        }
+        if direction == Direction::ToServer && stream > self.latest {
+            self.asked(stream, at, out);
         }
         let Some(entry) = self.streams.get_mut(&stream) else {
             return;
@@ -511,17 +598,28 @@ impl Connection {
         if half.ended {
             return;
         }
-        if !half.head {
+        // A block after data is one of trailers, also where the head was not captured.
+        if !half.head && !half.seen {
             let head = Head::new(decoded);
             if direction == Direction::ToClient && (100..200).contains(&head.status) && head.status != 101 {
                 return;
             }
-            half.head = true;
+            half.seen = true;
             if unpaired {
                 let remark = format!("stream {stream}: no request seen");
                 anomaly(out, AnomalyKind::HttpUnpaired, remark, at);
             }
-            out.push(head.event(direction, id(stream), block.first, at));
+            if head.names_itself(direction) {
+                half.head = true;
+                out.push(head.event(direction, id(stream), block.first, at));
+            } else {
+                // Method, target or status may have been any: better no head than a wrong one.
+                out.push(HttpEvent::Headless {
+                    exchange: id(stream),
+                    direction,
+                    at,
+                });
+            }
         }
         if block.flags & END_STREAM != 0 {
             self.end(direction, stream, true, at, out);
@@ -564,12 +662,35 @@ impl Connection {
         }
         if entry.request.ended && entry.response.ended {
             self.streams.remove(&stream);
+        } else if entry.response.ended && !entry.request.seen && !(self.client_seen && stream > self.latest) {
+            // Its request came before the capture did, or in the direction that is not captured.
+            self.end(Direction::ToServer, stream, false, at, out);
+        }
+    }
+
+    /// The client opened a stream. Ids only grow (RFC 9113 section 5.1.1): requests of earlier streams that were
+    /// answered and not seen will not come.
+    fn asked(&mut self, stream: u32, at: At, out: &mut Vec<HttpEvent>) {
+        self.latest = stream;
+        let answered: Vec<u32> = self
+            .streams
+            .range(..stream)
+            .filter(|(_, entry)| entry.response.ended && !entry.request.seen)
+            .map(|(stream, _)| *stream)
+            .collect();
+        for stream in answered {
+            self.end(Direction::ToServer, stream, false, at, out);
         }
     }
 }
 
 fn id(stream: u32) -> ExchangeId {
     ExchangeId(u64::from(stream))
+}
+
+/// RFC 9113 section 5.1.1: streams that the server opens are even. Clients refuse them, and nobody sends MCP that way.
+fn pushed(stream: u32) -> bool {
+    stream & 1 == 0
 }
 
 fn skip(left: usize) -> State {
@@ -595,76 +716,6 @@ fn strip(payload: &[u8], kind: u8, flags: u8, first: bool) -> Option<&[u8]> {
         // The promised stream.
         PUSH_PROMISE => part.get(4..),
         _ => Some(part),
-    }
-}
-
-/// Fields of a block, pseudo-header fields taken out.
-struct Head {
-    method: Bytes,
-    target: Bytes,
-    scheme: Option<Bytes>,
-    authority: Option<Bytes>,
-    status: u16,
-    headers: Headers,
-}
-
-impl Head {
-    fn new(block: Block) -> Self {
-        let mut head = Self {
-            method: Bytes::new(),
-            target: Bytes::new(),
-            scheme: None,
-            authority: None,
-            status: 0,
-            headers: Headers::default(),
-        };
-        for (name, value) in block.fields {
-            match name.as_ref() {
-                b":method" => head.method = value,
-                b":path" => head.target = value,
-                b":scheme" => head.scheme = Some(value),
-                b":authority" => head.authority = Some(value),
-                b":status" => {
-                    let text = std::str::from_utf8(&value).unwrap_or_default();
-                    head.status = text.parse().unwrap_or_default();
-                }
-                [b':', ..] => {}
-                _ => head.headers.0.push((name, value)),
-            }
-        }
-        if head.authority.is_none() {
-            head.authority = head.headers.get("host").map(Bytes::copy_from_slice);
-        }
-        head
-    }
-
-    fn event(self, direction: Direction, exchange: ExchangeId, first: PacketId, at: At) -> HttpEvent {
-        let version = Version::Http2;
-        match direction {
-            Direction::ToServer => HttpEvent::Request {
-                exchange,
-                head: Arc::new(RequestHead {
-                    method: self.method,
-                    target: self.target,
-                    version,
-                    scheme: self.scheme,
-                    authority: self.authority,
-                    headers: self.headers,
-                    first,
-                    at,
-                }),
-            },
-            Direction::ToClient => HttpEvent::Response {
-                exchange,
-                head: Arc::new(ResponseHead {
-                    status: self.status,
-                    version,
-                    headers: self.headers,
-                    first,
-                    at,
-                }),
-            },
-        }
     }
 }
 

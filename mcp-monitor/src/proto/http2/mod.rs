@@ -5,12 +5,14 @@
 //! the compression state demands, and not reported.
 //!
 //! After lost bytes, or in a capture that begins in mid-connection, fields that refer to
-//! table entries which were not seen are left out, never guessed: a head may then have an
-//! empty method or target, and an `Http2Error` anomaly says so. Entries added later are
+//! table entries which were not seen are left out, never guessed, and an `Http2Error`
+//! anomaly says so: such a head is partial, and where its method, target, authority or
+//! status is among them it is not reported at all, only its body. Entries added later are
 //! known again, since indices count from the newest.
 
 mod connection;
 mod frame;
+mod head;
 mod hpack;
 mod huffman;
 
@@ -25,8 +27,8 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bounds of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Streams open at a time. Those above are not followed; `HttpPipelineLimit` says so.
-    /// Default 1024.
+    /// Streams open at a time. The oldest gives way to one above; `HttpPipelineLimit` says
+    /// so. Default 1024.
     pub max_streams: usize,
     /// Bytes of a header block, as coded. Above it: `HttpHeadLimit`; what depends on it is
     /// unknown. Default 64 KiB.
@@ -47,4 +49,11 @@ impl Default for Limits {
             max_table: 64 * 1024,
         }
     }
+}
+
+/// Whether a connection whose start was not captured speaks HTTP/2, judged by a segment of it; and who sent the
+/// segment, if a header block in it tells: the first value is `None` for "no", the second for "cannot be told".
+pub(super) fn joins(data: &[u8]) -> Option<Option<crate::types::Direction>> {
+    use crate::types::Direction::{ToClient, ToServer};
+    frame::joins(data).map(|sender| sender.map(|client| if client { ToServer } else { ToClient }))
 }

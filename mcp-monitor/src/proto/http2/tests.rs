@@ -73,6 +73,17 @@ fn brief(events: &[HttpEvent]) -> Vec<String> {
                 if *complete { "end" } else { "cut" }
             ),
             HttpEvent::Anomaly { anomaly, .. } => format!("! {} {}", anomaly.kind.slug(), anomaly.detail),
+            HttpEvent::Headless {
+                exchange, direction, ..
+            } => {
+                format!("{} {} headless", exchange.0, way(direction))
+            }
+            HttpEvent::AlternativeService {
+                exchange,
+                origin,
+                value,
+                ..
+            } => format!("alt {exchange:?} {} {}", text(origin), text(value)),
             other => format!("{other:?}"),
         };
         lines.push(line);
@@ -194,7 +205,7 @@ fn gaps_inside_data_and_past_a_block() {
             "9 POST / 1",
             "9 -> gap None",
             "! http2-error 1 fields unknown after lost bytes",
-            "3 POST / 0",
+            "3 -> headless",
             "3 -> end",
             "5 POST / 1",
             "5 -> end",
@@ -216,12 +227,15 @@ fn joined_in_the_middle() {
             ]
         ),
         [
+            "5 <- headless",
             "5 <- body tail!",
             "5 <- end",
+            "5 -> cut",
             "! http2-error 1 fields unknown after lost bytes",
             "! http-unpaired stream 7: no request seen",
             "7 200",
             "7 <- end",
+            "7 -> cut",
         ]
     );
 }
@@ -266,6 +280,10 @@ fn limits_and_errors_are_said() {
             "1 POST / 0",
             "! http-head-limit 1 fields above the limit",
             "! http-pipeline-limit more than 1 streams open",
+            "1 -> cut",
+            "1 <- cut",
+            "3 POST / 0",
+            "3 -> end",
             "! http-head-limit header block above the limit",
         ]
     );
@@ -343,5 +361,90 @@ proptest! {
         let ends = lines.iter().filter(|l| l.ends_with("end") || l.ends_with("cut")).count();
         let requests = lines.iter().filter(|l| l.contains(" POST ")).count();
         prop_assert!(ends >= requests);
+    }
+}
+
+#[test]
+fn goaway_closes_what_will_not_be_answered_and_altsvc_is_said() {
+    let altsvc = |stream, origin: &[u8]| {
+        let length = u16::try_from(origin.len()).unwrap().to_be_bytes();
+        frame(
+            10,
+            0,
+            stream,
+            &[&length[..], origin, b"h2=\"b.example:443\""].concat(),
+        )
+    };
+    assert_eq!(
+        play(vec![
+            Data(
+                ToServer,
+                [start(), frame(1, 0x05, 1, POST), frame(1, 0x05, 3, AGAIN)].concat()
+            ),
+            Data(ToClient, altsvc(0, b"https://a.example")),
+            Data(ToClient, altsvc(1, b"")),
+            // Said by the client, without an origin, or with one on a stream: not valid.
+            Data(ToServer, altsvc(0, b"https://a.example")),
+            Data(
+                ToClient,
+                [
+                    altsvc(0, b""),
+                    altsvc(1, b"https://a.example"),
+                    frame(10, 0, 1, b"\0\x09x")
+                ]
+                .concat()
+            ),
+            Data(ToClient, frame(7, 0, 0, b"\0\0\0\x01\0\0\0\0debug")),
+            Data(ToClient, frame(1, 0x05, 1, b"\x89")),
+        ]),
+        [
+            "1 POST / 1",
+            "1 -> end",
+            "3 POST / 1",
+            "3 -> end",
+            "alt None https://a.example h2=\\\"b.example:443\\\"",
+            "alt Some(ExchangeId(1))  h2=\\\"b.example:443\\\"",
+            "! http2-error ALTSVC shorter than its origin",
+            "3 <- cut",
+            "1 204",
+            "1 <- end",
+        ]
+    );
+}
+
+#[test]
+fn a_pushed_stream_is_no_message_even_after_a_loss() {
+    let promise = frame(5, 0x04, 1, &[b"\0\0\0\x02", POST].concat());
+    assert_eq!(
+        play_on(
+            Connection::joined(Limits::default()),
+            vec![Data(
+                ToClient,
+                [promise, frame(1, 0x04, 2, b"\x88"), frame(0, 1, 2, b"{}")].concat()
+            )]
+        ),
+        [""; 0]
+    );
+}
+
+#[test]
+fn segments_in_mid_connection_are_known() {
+    let json = br#"{"jsonrpc":"2.0"}"#;
+    for (segment, want) in [
+        (frame(1, 0x04, 5, POST), Some(Some(ToServer))),
+        (
+            frame(1, 0x24, 5, &[b"\0\0\0\0\x10", POST].concat()),
+            Some(Some(ToServer)),
+        ),
+        (frame(1, 0x04, 5, b"\x88\xbe"), Some(Some(ToClient))),
+        (frame(0, 0, 5, json), Some(None)),
+        (frame(0, 0, 5, json)[..12].to_vec(), Some(None)),
+        (frame(0, 0, 5, b"opaque")[..12].to_vec(), None),
+        (frame(6, 0, 0, b"12345678"), Some(None)),
+        (b"GET / HTTP/1.1\r\n".to_vec(), None),
+        (b"\x17\x03\x03\x00\x20abcdefghijklmnop".to_vec(), None),
+        (b"\0\0\x04\x08\0\0".to_vec(), None),
+    ] {
+        assert_eq!(joins(&segment), want, "{}", segment.escape_ascii());
     }
 }

@@ -196,6 +196,11 @@ impl Decoder {
         self.line.extend_from_slice(piece);
     }
 
+    /// Bytes held of the event under way.
+    pub fn held(&self) -> usize {
+        self.size()
+    }
+
     fn size(&self) -> usize {
         [self.data.len(), self.event.len(), self.line.len()]
             .iter()

@@ -1,22 +1,21 @@
-//! ClientHello, ServerHello and Certificate messages (RFC 8446 section 4, RFC 5246 section 7.4).
+//! ClientHello and ServerHello messages (RFC 8446 section 4, RFC 5246 section 7.4).
 
-use bytes::Bytes;
-
-use super::{ClientHello, ServerHello, is_grease};
+use super::{ClientHello, Ech, ServerHello, is_grease};
 use crate::proto::reader::Reader;
 
 const SERVER_NAME: u16 = 0;
 const SUPPORTED_GROUPS: u16 = 10;
 const SIGNATURE_ALGORITHMS: u16 = 13;
 const ALPN: u16 = 16;
+const SIGNED_CERTIFICATE_TIMESTAMP: u16 = 18;
+const SESSION_TICKET: u16 = 35;
 const PRE_SHARED_KEY: u16 = 41;
 const SUPPORTED_VERSIONS: u16 = 43;
 const KEY_SHARE: u16 = 51;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 
-/// Longest host name kept (RFC 1035), and the most certificates of a chain.
+/// Longest host name kept (RFC 1035).
 const MAX_NAME: usize = 255;
-const MAX_CHAIN: usize = 32;
 
 /// The random of a HelloRetryRequest (RFC 8446 section 4.1.3).
 const RETRY_RANDOM: [u8; 32] = [
@@ -46,7 +45,7 @@ pub fn parse_client_hello(body: &[u8]) -> (Option<ClientHello>, bool) {
 fn client_fixed(reader: &mut Reader<'_>, hello: &mut ClientHello) -> Option<()> {
     hello.legacy_version = reader.u16()?;
     hello.random = reader.array()?;
-    hello.session_id_len = u8::try_from(reader.run8()?.rest().len()).ok()?;
+    hello.session_id = reader.run8()?.rest().to_vec();
     Some(())
 }
 
@@ -96,10 +95,29 @@ fn client_extension(kind: u16, mut data: Reader<'_>, hello: &mut ClientHello) ->
                 shares.run16()?;
             }
         }
-        ENCRYPTED_CLIENT_HELLO => hello.ech = true,
+        SESSION_TICKET => hello.ticket = !data.is_empty(),
+        ENCRYPTED_CLIENT_HELLO => hello.ech = Some(ech(data).unwrap_or(Ech::Unknown)),
         _ => {}
     }
     Some(())
+}
+
+/// RFC 9849 section 5.
+fn ech(mut data: Reader<'_>) -> Option<Ech> {
+    match data.u8()? {
+        0 => {
+            let _kdf_and_aead: [u8; 4] = data.array()?;
+            let config_id = data.u8()?;
+            data.run16()?;
+            let payload_len = u16::try_from(data.run16()?.rest().len()).ok()?;
+            Some(Ech::Outer {
+                config_id,
+                payload_len,
+            })
+        }
+        1 => Some(Ech::Inner),
+        _ => None,
+    }
 }
 
 /// A ServerHello without its handshake header, as far as it can be read, and whether that
@@ -119,7 +137,7 @@ fn server_fixed(reader: &mut Reader<'_>, hello: &mut ServerHello) -> Option<()> 
     hello.version = hello.legacy_version;
     hello.random = reader.array()?;
     hello.retry = hello.random == RETRY_RANDOM;
-    reader.run8()?;
+    hello.session_id = reader.run8()?.rest().to_vec();
     hello.cipher = reader.u16()?;
     Some(())
 }
@@ -138,23 +156,12 @@ fn server_rest(reader: &mut Reader<'_>, hello: &mut ServerHello) -> Option<()> {
             SUPPORTED_VERSIONS => hello.version = data.u16()?,
             ALPN => hello.alpn = Some(latin1(data.run16()?.run8()?.rest()).into()),
             KEY_SHARE => hello.key_share = Some(data.u16()?),
+            PRE_SHARED_KEY => hello.psk = true,
+            SIGNED_CERTIFICATE_TIMESTAMP => hello.scts = !data.run16()?.is_empty(),
             _ => {}
         }
     }
     Some(())
-}
-
-/// The chain of a Certificate message of TLS 1.2 or before; at most 32 certificates.
-pub(super) fn parse_certificates(body: &Bytes) -> Option<Vec<Bytes>> {
-    let mut list = Reader::new(body).run24()?;
-    let mut chain = Vec::new();
-    while !list.is_empty() {
-        let certificate = list.run24()?.rest();
-        if chain.len() < MAX_CHAIN {
-            chain.push(body.slice_ref(certificate));
-        }
-    }
-    Some(chain)
 }
 
 /// Bytes one to one as the code points of the same number, so that nothing is lost.

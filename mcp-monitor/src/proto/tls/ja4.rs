@@ -9,11 +9,15 @@ use super::{ClientHello, is_grease};
 
 const SERVER_NAME: u16 = 0;
 const ALPN: u16 = 16;
+const PADDING: u16 = 21;
+const PRE_SHARED_KEY: u16 = 41;
+const EARLY_DATA: u16 = 42;
 
 /// What carried the hello.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Carrier {
     /// TLS over TCP.
+    #[default]
     Tcp,
     /// QUIC.
     Quic,
@@ -22,10 +26,10 @@ pub enum Carrier {
 }
 
 /// The fingerprint, e.g. `t13d1516h2_8daaf6152771_e5627efa2ab1`.
-pub fn ja4(hello: &ClientHello, carrier: Carrier) -> String {
+pub fn ja4(hello: &ClientHello) -> String {
     let mut ciphers: Vec<u16> = plain(&hello.ciphers).collect();
     let mut extensions: Vec<u16> = plain(&hello.extensions).collect();
-    let carrier = match carrier {
+    let carrier = match hello.carrier {
         Carrier::Tcp => 't',
         Carrier::Quic => 'q',
         Carrier::Dtls => 'd',
@@ -52,6 +56,16 @@ pub fn ja4(hello: &ClientHello, carrier: Carrier) -> String {
         short_hash(&hex_list(&ciphers)),
         short_hash(&hashed),
     )
+}
+
+/// The fingerprint without what differs between a client's first connection to a server and the next:
+/// padding, early data and the offer of a session to resume.
+pub fn stable_ja4(hello: &ClientHello) -> String {
+    let mut hello = hello.clone();
+    hello
+        .extensions
+        .retain(|e| !matches!(*e, PADDING | EARLY_DATA | PRE_SHARED_KEY));
+    ja4(&hello)
 }
 
 fn plain(values: &[u16]) -> impl Iterator<Item = u16> + '_ {
@@ -139,19 +153,17 @@ mod tests {
 
     #[test]
     fn the_published_example() {
-        assert_eq!(
-            ja4(&published(), Carrier::Tcp),
-            "t13d1516h2_8daaf6152771_e5627efa2ab1"
-        );
+        assert_eq!(ja4(&published()), "t13d1516h2_8daaf6152771_e5627efa2ab1");
     }
 
     #[test]
     fn edge_cases_of_the_publication() {
         let empty = ClientHello {
+            carrier: Carrier::Quic,
             max_version: 0x0303,
             ..ClientHello::default()
         };
-        assert_eq!(ja4(&empty, Carrier::Quic), "q12i000000_000000000000_000000000000");
+        assert_eq!(ja4(&empty), "q12i000000_000000000000_000000000000");
         for (protocol, want) in [
             ("h", "hh"),
             ("http/1.1", "h1"),
@@ -168,12 +180,20 @@ mod tests {
     }
 
     #[test]
+    fn resuming_does_not_change_the_stable_form() {
+        let mut again = published();
+        again.extensions.extend([PRE_SHARED_KEY, EARLY_DATA]);
+        assert_ne!(ja4(&again), ja4(&published()));
+        assert_eq!(stable_ja4(&again), stable_ja4(&published()));
+    }
+
+    #[test]
     fn order_of_ciphers_and_extensions_does_not_count() {
         let mut other = published();
         other.ciphers.reverse();
         other.extensions.reverse();
-        assert_eq!(ja4(&other, Carrier::Tcp), ja4(&published(), Carrier::Tcp));
+        assert_eq!(ja4(&other), ja4(&published()));
         other.signature_algorithms.reverse();
-        assert_ne!(ja4(&other, Carrier::Tcp), ja4(&published(), Carrier::Tcp));
+        assert_ne!(ja4(&other), ja4(&published()));
     }
 }

@@ -1,25 +1,34 @@
 //! TLS records and handshakes as far as they are readable on the wire (RFC 8446, 5246, 6066, 7301).
 
+mod certificate;
 mod cipher;
 pub mod decrypt;
+pub mod dtls;
+mod handshake;
 mod hello;
 pub mod ja4;
+mod sslv2;
 mod stream;
 
 #[cfg(test)]
 mod tests;
 
+pub use certificate::{Certificate, Chain};
 pub use cipher::{Weakness, is_weak, weakness};
+pub use handshake::{Handshake, HandshakeEnd, Resumption};
 pub use hello::{parse_client_hello, parse_server_hello};
+pub use ja4::Carrier;
 pub use stream::{Limits, Stream, probe};
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::types::{Anomaly, At, Direction};
 
 /// ClientHello.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClientHello {
+    /// What carried it.
+    pub carrier: Carrier,
     /// `legacy_version`.
     pub legacy_version: u16,
     /// Highest version offered: of `supported_versions` without GREASE, else `legacy_version`.
@@ -42,12 +51,34 @@ pub struct ClientHello {
     pub signature_algorithms: Vec<u16>,
     /// `random`.
     pub random: [u8; 32],
-    /// Length of the session id.
-    pub session_id_len: u8,
+    /// `legacy_session_id`, at most 255 bytes: in TLS 1.2 the session to resume, in 1.3 without meaning.
+    pub session_id: Vec<u8>,
+    /// A `session_ticket` that is not empty was offered (RFC 5077).
+    pub ticket: bool,
     /// `pre_shared_key` was offered (resumption).
     pub psk: bool,
-    /// `encrypted_client_hello` (0xfe0d) was present: real or GREASE.
-    pub ech: bool,
+    /// `encrypted_client_hello` (0xfe0d).
+    pub ech: Option<Ech>,
+}
+
+/// `encrypted_client_hello` of a ClientHello (RFC 9849 section 5).
+///
+/// Real and GREASE are made to look alike. They differ in what stands around them: a real one goes
+/// with the `config_id` and, as outer server name, the public name of a configuration that the server
+/// published, in DNS as a rule; with GREASE the server name is the true one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Ech {
+    /// The outer form.
+    Outer {
+        /// Which of the server's configurations it is for; random in GREASE.
+        config_id: u8,
+        /// Bytes of the encrypted hello.
+        payload_len: u16,
+    },
+    /// The inner form, which is only ever seen decrypted.
+    Inner,
+    /// A form that RFC 9849 does not know, or one that breaks off.
+    Unknown,
 }
 
 /// ServerHello, or HelloRetryRequest.
@@ -67,6 +98,12 @@ pub struct ServerHello {
     pub key_share: Option<u16>,
     /// `random`.
     pub random: [u8; 32],
+    /// `legacy_session_id_echo`, at most 255 bytes.
+    pub session_id: Vec<u8>,
+    /// `pre_shared_key` was chosen: the session is resumed (or the key is an external one).
+    pub psk: bool,
+    /// `signed_certificate_timestamp` with something in it (RFC 6962 section 3.3.1).
+    pub scts: bool,
     /// It is a HelloRetryRequest (RFC 8446 section 4.1.3).
     pub retry: bool,
 }
@@ -88,12 +125,19 @@ pub enum TlsEvent {
         /// When.
         at: At,
     },
-    /// Certificate message in the clear (TLS 1.2 and before): DER, leaf first.
+    /// A Certificate message in the clear (TLS 1.2 and before) with at least one certificate.
     Certificates {
         /// Who sent it.
         direction: Direction,
         /// The chain.
-        chain: Vec<Bytes>,
+        chain: Arc<Chain>,
+        /// When.
+        at: At,
+    },
+    /// The handshake is over (TLS 1.2 and before).
+    Handshake {
+        /// How it went.
+        handshake: Box<Handshake>,
         /// When.
         at: At,
     },

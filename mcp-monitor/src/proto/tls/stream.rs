@@ -1,10 +1,14 @@
 //! Records and handshake messages of one connection, up to where encryption begins.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    ClientHello, ServerHello, TlsEvent,
-    hello::{parse_certificates, parse_client_hello, parse_server_hello},
+    Chain, ClientHello, Handshake, HandshakeEnd, ServerHello, TlsEvent,
+    certificate::status_has_scts,
+    hello::{parse_client_hello, parse_server_hello},
+    sslv2,
 };
 use crate::{
     proto::Probe,
@@ -21,7 +25,11 @@ const MAX_RECORD: usize = 16384 + 2048;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const CERTIFICATE: u8 = 11;
+const CERTIFICATE_REQUEST: u8 = 13;
+const CERTIFICATE_STATUS: u8 = 22;
 const TLS13: u16 = 0x0304;
+/// AlertLevel.
+const FATAL: u8 = 2;
 
 /// Bounds of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +48,11 @@ impl Default for Limits {
 }
 
 /// Judges the first bytes of a direction: a TLS record, of a handshake or, where the
-/// capture begins later, of any kind.
+/// capture begins later, of any kind; or the hello of SSL 2.0.
 pub fn probe(first_bytes: &[u8], direction: Direction) -> Probe {
+    if direction == Direction::ToServer && first_bytes.first().is_some_and(|b| b & 0x80 != 0) {
+        return sslv2::probe(first_bytes);
+    }
     let mut bytes = first_bytes.iter().copied();
     let fits = |byte: Option<u8>, test: &dyn Fn(u8) -> bool| byte.is_none_or(test);
     let kind = bytes.next();
@@ -85,8 +96,19 @@ pub struct Stream {
     limits: Limits,
     to_server: Side,
     to_client: Side,
+    progress: Progress,
+}
+
+/// What both directions make up together.
+#[derive(Debug, Default)]
+struct Progress {
     /// Negotiated version, once the ServerHello (not a retry) was seen.
     version: Option<u16>,
+    client: Option<ClientHello>,
+    server: Option<ServerHello>,
+    handshake: Handshake,
+    /// The handshake was reported.
+    told: bool,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +125,8 @@ struct Side {
     handshake: BytesMut,
     /// Handshake bytes up to the end of this record are passed over.
     skip_record: bool,
+    /// No byte of the direction has come yet.
+    fresh: bool,
     /// ChangeCipherSpec came while it was not known whether it means anything.
     doubtful: bool,
 }
@@ -113,6 +137,11 @@ enum State {
     Records,
     /// Record boundaries were lost; they are looked for at each start of a segment.
     Seek,
+    /// Inside the hello of SSL 2.0 that began the connection.
+    Sslv2,
+    /// The client encrypts (TLS 1.2 and before): only headers are read, up to the record that tells
+    /// whether it went on.
+    Sealed,
     /// Encrypted, or given up.
     Done,
 }
@@ -122,9 +151,12 @@ impl Stream {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            to_server: Side::default(),
+            to_server: Side {
+                fresh: true,
+                ..Side::default()
+            },
             to_client: Side::default(),
-            version: None,
+            progress: Progress::default(),
         }
     }
 
@@ -139,7 +171,7 @@ impl Stream {
             limits,
             to_server,
             to_client,
-            version,
+            progress,
         } = self;
         let side = match direction {
             Direction::ToServer => to_server,
@@ -150,7 +182,7 @@ impl Stream {
         }
         let mut context = Context {
             limits: *limits,
-            version,
+            progress,
             direction,
             at,
             out,
@@ -170,7 +202,7 @@ impl Stream {
 
 struct Context<'a> {
     limits: Limits,
-    version: &'a mut Option<u16>,
+    progress: &'a mut Progress,
     direction: Direction,
     at: At,
     out: &'a mut Vec<TlsEvent>,
@@ -180,6 +212,29 @@ impl Context<'_> {
     fn anomaly(&mut self, kind: AnomalyKind, detail: &str) {
         self.out.push(TlsEvent::Anomaly {
             anomaly: Anomaly::new(kind, detail),
+            at: self.at,
+        });
+    }
+
+    /// The handshake is over; the first word on it counts.
+    fn over(&mut self, end: HandshakeEnd) {
+        let progress = &mut *self.progress;
+        if std::mem::replace(&mut progress.told, true) {
+            return;
+        }
+        let mut handshake = std::mem::take(&mut progress.handshake);
+        handshake.version = progress.version;
+        handshake.end = end;
+        if let (None, Some(client), Some(server)) = (&handshake.server, &progress.client, &progress.server) {
+            handshake.resumption = Handshake::resumption_of(client, server);
+            handshake.scts |= server.scts;
+        } else if let Some(server) = &progress.server {
+            handshake.scts |= server.scts;
+        }
+        progress.client = None;
+        progress.server = None;
+        self.out.push(TlsEvent::Handshake {
+            handshake: Box::new(handshake),
             at: self.at,
         });
     }
@@ -195,6 +250,14 @@ impl Side {
             self.state = State::Records;
         }
         while !rest.is_empty() && self.state != State::Done {
+            if self.left == 0 && self.have == 0 && self.fresh && rest.first().is_some_and(|b| b & 0x80 != 0) {
+                // Decided by the first byte: no record type has that bit.
+                self.state = State::Sslv2;
+            }
+            if self.state == State::Sslv2 {
+                rest = self.sslv2(rest, context);
+                continue;
+            }
             if self.left == 0 {
                 rest = self.read_header(rest, context);
                 continue;
@@ -226,18 +289,34 @@ impl Side {
             return rest;
         }
         self.have = 0;
+        self.fresh = false;
         let [kind, major, minor, high, low] = self.header;
         let length = usize::from(u16::from_be_bytes([high, low]));
         let known = (CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind) && major == 3 && minor <= 4;
         if !known || length > MAX_RECORD || (length == 0 && kind != APPLICATION_DATA) {
-            // SSLv2 has another framing: a two-byte length, then type 1 and the version.
-            let detail = if matches!(self.header, [0x80..=0xff, _, 1, 0 | 3, _]) {
-                "SSLv2 hello"
-            } else {
-                "not a TLS record"
-            };
+            let sealed = self.state == State::Sealed;
             self.give_up();
-            context.anomaly(AnomalyKind::TlsMalformed, detail);
+            if !sealed {
+                context.anomaly(AnomalyKind::TlsMalformed, "not a TLS record");
+            }
+            return &[];
+        }
+        if self.state == State::Sealed {
+            let end = match kind {
+                APPLICATION_DATA => HandshakeEnd::Established,
+                ALERT => HandshakeEnd::Refused {
+                    by: context.direction,
+                    description: None,
+                },
+                // Finished.
+                _ => {
+                    self.left = length;
+                    self.skip_record = true;
+                    return rest;
+                }
+            };
+            context.over(end);
+            self.give_up();
             return &[];
         }
         if kind == APPLICATION_DATA {
@@ -253,6 +332,7 @@ impl Side {
     fn payload(&mut self, piece: &[u8], context: &mut Context<'_>) {
         let kind = self.header.first().copied().unwrap_or_default();
         match kind {
+            _ if self.state == State::Sealed => {}
             HANDSHAKE if self.skip_record => {}
             HANDSHAKE => {
                 self.handshake.extend_from_slice(piece);
@@ -278,6 +358,9 @@ impl Side {
     }
 
     fn record_end(&mut self, context: &mut Context<'_>) {
+        if self.state == State::Sealed {
+            return;
+        }
         match (self.header.first().copied(), self.small.as_slice()) {
             (Some(ALERT), [level @ (1 | 2), description]) if self.length == 2 && !self.doubtful => {
                 context.out.push(TlsEvent::Alert {
@@ -286,6 +369,12 @@ impl Side {
                     description: *description,
                     at: context.at,
                 });
+                if *level == FATAL && context.progress.server.is_some() {
+                    context.over(HandshakeEnd::Refused {
+                        by: context.direction,
+                        description: Some(*description),
+                    });
+                }
             }
             (Some(ALERT), _) => self.encrypted(context),
             (Some(CHANGE_CIPHER_SPEC), _) => self.change_cipher_spec(context),
@@ -294,10 +383,15 @@ impl Side {
     }
 
     fn change_cipher_spec(&mut self, context: &mut Context<'_>) {
-        match *context.version {
+        match context.progress.version {
             // RFC 8446 appendix D.4: there it means nothing.
             Some(TLS13) => {}
-            Some(_) => self.encrypted(context),
+            Some(_) => {
+                self.encrypted(context);
+                if context.direction == Direction::ToServer && !context.progress.told {
+                    self.state = State::Sealed;
+                }
+            }
             // Before the ServerHello: TLS 1.3 around a retry or early data, or half a
             // capture. What comes next tells.
             None => self.doubtful = true,
@@ -344,8 +438,9 @@ impl Side {
                     context.anomaly(AnomalyKind::TlsMalformed, "ClientHello breaks off");
                 }
                 if let Some(hello) = hello {
+                    context.progress.client = Some(hello.clone());
                     context.out.push(TlsEvent::ClientHello {
-                        hello: Box::<ClientHello>::new(hello),
+                        hello: Box::new(hello),
                         at,
                     });
                 }
@@ -359,30 +454,94 @@ impl Side {
                     return self.give_up();
                 };
                 let version = (!hello.retry).then_some(hello.version);
+                if version.is_some_and(|version| version < TLS13) {
+                    context.progress.server = Some(hello.clone());
+                }
                 context.out.push(TlsEvent::ServerHello {
-                    hello: Box::<ServerHello>::new(hello),
+                    hello: Box::new(hello),
                     at,
                 });
                 if let Some(version) = version {
-                    *context.version = Some(version);
+                    context.progress.version = Some(version);
                     if version == TLS13 {
                         self.encrypted(context);
                     }
                 }
             }
-            (CERTIFICATE, direction) => match parse_certificates(body) {
+            (CERTIFICATE, direction) => match Chain::of_message(body) {
                 Some(chain) if !chain.is_empty() => {
+                    if chain.unreadable > 0 {
+                        context.anomaly(AnomalyKind::TlsMalformed, "a certificate that is none");
+                    }
+                    let chain = Arc::new(chain);
+                    let slot = match direction {
+                        Direction::ToClient => &mut context.progress.handshake.server,
+                        Direction::ToServer => &mut context.progress.handshake.client,
+                    };
+                    *slot = Some(Arc::clone(&chain));
                     context.out.push(TlsEvent::Certificates { direction, chain, at });
                 }
                 Some(_) => {}
                 None => context.anomaly(AnomalyKind::TlsMalformed, "Certificate breaks off"),
             },
+            (CERTIFICATE_REQUEST, Direction::ToClient) => {
+                context.progress.handshake.certificate_requested = true;
+            }
+            (CERTIFICATE_STATUS, Direction::ToClient) => {
+                context.progress.handshake.scts |= status_has_scts(body);
+            }
             (CLIENT_HELLO | SERVER_HELLO, _) => {
                 self.give_up();
                 context.anomaly(AnomalyKind::TlsMalformed, "hello of the other side");
             }
             _ => {}
         }
+    }
+
+    /// The next bytes of a hello of SSL 2.0.
+    fn sslv2<'b>(&mut self, data: &'b [u8], context: &mut Context<'_>) -> &'b [u8] {
+        let total = match self.handshake.first_chunk().copied() {
+            None => 2,
+            Some(first_two) => match sslv2::length(first_two) {
+                Some(length) => length.saturating_add(2),
+                None => {
+                    self.give_up();
+                    context.anomaly(AnomalyKind::TlsMalformed, "not a TLS record");
+                    return &[];
+                }
+            },
+        };
+        let missing = total.saturating_sub(self.handshake.len());
+        let Some((piece, rest)) = data.split_at_checked(missing.min(data.len())) else {
+            return &[];
+        };
+        self.handshake.extend_from_slice(piece);
+        self.fresh = false;
+        if total == 2 || self.handshake.len() < total {
+            return rest;
+        }
+        let hello = self.handshake.get(2..).and_then(sslv2::parse);
+        self.handshake = BytesMut::new();
+        let Some(hello) = hello.filter(|_| context.direction == Direction::ToServer) else {
+            self.give_up();
+            context.anomaly(AnomalyKind::TlsMalformed, "not a TLS record");
+            return &[];
+        };
+        context.anomaly(
+            AnomalyKind::Sslv2Hello,
+            "the client begins in the format of SSL 2.0",
+        );
+        if hello.legacy_version == sslv2::SSL2 {
+            self.give_up();
+        } else {
+            self.state = State::Records;
+        }
+        context.progress.client = Some(hello.clone());
+        context.out.push(TlsEvent::ClientHello {
+            hello: Box::new(hello),
+            at: context.at,
+        });
+        rest
     }
 
     fn encrypted(&mut self, context: &mut Context<'_>) {
@@ -401,9 +560,15 @@ impl Side {
     }
 
     fn gap(&mut self, bytes: u64) {
+        if self.state == State::Sealed || self.state == State::Sslv2 {
+            // Record boundaries tell nothing here that is worth looking for.
+            self.give_up();
+            return;
+        }
         if self.state != State::Records || bytes == 0 {
             return;
         }
+        self.fresh = false;
         self.handshake = BytesMut::new();
         self.small.clear();
         let left = u64::try_from(self.left).unwrap_or(u64::MAX);

@@ -1,5 +1,6 @@
 #![allow(clippy::arithmetic_side_effects)] // small numbers
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -82,7 +83,8 @@ fn brief(events: &[TlsEvent]) -> Vec<String> {
                     if hello.retry { " retry" } else { "" }
                 )
             }
-            TlsEvent::Certificates { chain, .. } => format!("certificates {chain:?}"),
+            TlsEvent::Certificates { chain, .. } => format!("certificates {}", chain.unreadable),
+            TlsEvent::Handshake { handshake, .. } => format!("{:?}", handshake.end),
             TlsEvent::Alert {
                 level, description, ..
             } => format!("alert {level} {description}"),
@@ -123,9 +125,11 @@ fn a_client_hello_in_full() {
             key_shares: vec![29],
             signature_algorithms: vec![0x0403],
             random: [7; 32],
-            session_id_len: 32,
+            session_id: vec![1; 32],
+            ticket: false,
             psk: true,
-            ech: true,
+            ech: Some(Ech::Unknown),
+            carrier: Carrier::Tcp,
         }
     );
 }
@@ -185,7 +189,8 @@ fn tls12_with_certificates_and_alerts() {
         [
             CLIENT,
             "server 0303",
-            "certificates [b\"leaf\", b\"issuer\"]",
+            "! tls-malformed a certificate that is none",
+            "certificates 2",
             "encrypted ToServer",
             "alert 1 90",
             "encrypted ToClient"
@@ -208,8 +213,11 @@ fn half_a_capture_of_tls12_ends_encrypted() {
 #[test]
 fn what_is_not_tls_is_said_once() {
     assert_eq!(
-        run(&[(ToServer, b"\x80\x2e\x01\x03\x00rest"), (ToServer, b"more")]),
-        ["! tls-malformed SSLv2 hello"]
+        run(&[(
+            ToServer,
+            b"\x80\x2e\x01\x03\x00rest, and more than enough of it to fill the length"
+        )]),
+        ["! tls-malformed not a TLS record"]
     );
     assert_eq!(
         run(&[(ToServer, b"GET / HTTP/1.1")]),
@@ -227,6 +235,35 @@ fn what_is_not_tls_is_said_once() {
     let said = run(&[(ToServer, &record(22, &cut[..]))]);
     assert_eq!(said.len(), 2, "{said:?}");
     assert_eq!(said[0], "! tls-malformed ClientHello breaks off");
+}
+
+#[test]
+fn a_hello_of_ssl_2_is_counted_and_tls_may_follow() {
+    let hello = |minor: u8, major: u8| {
+        let specs = [0, 0, 0x2f, 7, 0, 0xc0, 0, 0, 0x0a];
+        let body = [&[1, major, minor, 0, 9, 0, 0, 0, 16][..], &specs, &[7; 16]].concat();
+        [&[0x80, u8::try_from(body.len()).unwrap()][..], &body].concat()
+    };
+    let ssl2 = hello(2, 0);
+    assert_eq!(probe(&ssl2, ToServer), Probe::Certain);
+    assert_eq!(probe(&ssl2[..2], ToServer), Probe::Unsure);
+    let what = "! sslv2-hello the client begins in the format of SSL 2.0";
+    assert_eq!(
+        run(&[(ToServer, &ssl2), (ToServer, b"more")]),
+        [what, "client None 2"]
+    );
+    let then = [hello(1, 3), record(20, &[1])].concat();
+    let answer = record(22, &server_hello([1; 32], b""));
+    let said = run(&[
+        (ToServer, &then[..20]),
+        (ToServer, &then[20..36]),
+        (ToClient, &answer),
+        (ToServer, &then[36..]),
+    ]);
+    assert_eq!(
+        said,
+        [what, "client None 769", "server 0303", "encrypted ToServer"]
+    );
 }
 
 #[test]
@@ -258,6 +295,7 @@ fn probes() {
     assert_eq!(probe(&hello, ToClient), Probe::NotForUs);
     assert_eq!(probe(&record(23, &[1; 30]), ToClient), Probe::Certain);
     assert_eq!(probe(b"\x16\x03\x01\xff\xff", ToServer), Probe::NotForUs);
+    assert_eq!(probe(b"\x80\x80\x00\x01", ToServer), Probe::NotForUs);
     assert_eq!(probe(b"POST", ToServer), Probe::NotForUs);
 }
 

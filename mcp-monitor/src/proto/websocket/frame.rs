@@ -103,3 +103,12 @@ pub(super) fn plausible(data: &[u8], masked: bool) -> bool {
     }
     found
 }
+/// Does `data` begin with a plain text frame that holds JSON? If so, whether it is masked. Two octets of header are
+/// too little to go by for any other frame.
+pub(super) fn joins(data: &[u8]) -> Option<bool> {
+    let frame = Frame::parse(data).ok()??;
+    let masked = frame.mask.is_some();
+    let first = data.get(frame.header)? ^ frame.mask.map_or(0, |[key, ..]| key);
+    let json = matches!(first, b'{' | b'[');
+    (json && frame.opcode == TEXT && !frame.compressed && plausible(data, masked)).then_some(masked)
+}

@@ -60,6 +60,18 @@ pub enum WsEvent {
     },
 }
 
+/// Whether a connection whose start was not captured is a WebSocket that carries JSON text, judged by a segment of
+/// it; and who sent the segment, since only clients mask.
+pub(super) fn joins(data: &[u8]) -> Option<Direction> {
+    frame::joins(data).map(|masked| {
+        if masked {
+            Direction::ToServer
+        } else {
+            Direction::ToClient
+        }
+    })
+}
+
 /// A connection after its upgrade.
 #[derive(Debug)]
 pub struct Connection {
@@ -79,6 +91,14 @@ impl Connection {
         }
     }
 
+    /// A connection joined in the middle.
+    pub fn joined(limits: Limits) -> Self {
+        Self {
+            to_server: side::Side::new(Direction::ToServer, limits).joined(),
+            to_client: side::Side::new(Direction::ToClient, limits).joined(),
+        }
+    }
+
     /// The next bytes of a direction; each call is taken for the start of a segment.
     pub fn data(&mut self, direction: Direction, at: At, data: Bytes, out: &mut Vec<WsEvent>) {
         self.side(direction).data(at, data, out);
@@ -87,6 +107,17 @@ impl Connection {
     /// `bytes` of a direction will never come. The message they belong to is given up.
     pub fn gap(&mut self, direction: Direction, bytes: u64) {
         self.side(direction).gap(bytes);
+    }
+
+    /// Bytes held of messages under way.
+    pub fn held(&self) -> usize {
+        self.to_server.held().saturating_add(self.to_client.held())
+    }
+
+    /// Lets the messages under way go; those after them are read.
+    pub fn give_up(&mut self) {
+        self.to_server.give_up();
+        self.to_client.give_up();
     }
 
     fn side(&mut self, direction: Direction) -> &mut side::Side {

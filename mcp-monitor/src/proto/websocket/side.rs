@@ -66,6 +66,15 @@ impl Side {
         }
     }
 
+    /// Joined in the middle: frames are looked for at the start of each segment.
+    pub(super) fn joined(self) -> Self {
+        Self {
+            state: State::Seek,
+            context_lost: true,
+            ..self
+        }
+    }
+
     pub(super) fn data(&mut self, at: At, data: Bytes, out: &mut Vec<WsEvent>) {
         let mut data = data;
         if matches!(self.state, State::Seek) && !data.is_empty() {
@@ -85,6 +94,18 @@ impl Side {
                 }
                 State::Seek | State::Done => return,
             }
+        }
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.message.len()
+    }
+
+    pub(super) fn give_up(&mut self) {
+        self.message = BytesMut::new();
+        if let Some(open) = &mut self.open {
+            open.broken = true;
+            self.context_lost |= open.compressed;
         }
     }
 
@@ -240,11 +261,19 @@ impl Side {
             return self.message(at, open.text, message.freeze(), out);
         }
         if self.context_lost {
-            let remark = "compressed message that depends on lost bytes";
-            return self.anomaly(at, AnomalyKind::WebsocketError, remark, out);
+            // A message that refers to nothing before it can still be read, and those after it with it: every
+            // one where no context is taken over. A reference to what was lost is an error of the decoder.
+            self.inflater = None;
         }
         match self.inflate(&message) {
-            Ok(data) => self.message(at, open.text, data.freeze(), out),
+            Ok(data) => {
+                self.context_lost = false;
+                self.message(at, open.text, data.freeze(), out);
+            }
+            Err((AnomalyKind::CodingError, _)) if self.context_lost => {
+                let remark = "compressed message that depends on lost bytes";
+                self.anomaly(at, AnomalyKind::WebsocketError, remark, out);
+            }
             Err((kind, remark)) => {
                 self.context_lost = true;
                 self.anomaly(at, kind, remark, out);

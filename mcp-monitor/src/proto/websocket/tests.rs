@@ -126,6 +126,31 @@ fn a_gap_costs_its_message_alone() {
 }
 
 #[test]
+fn after_a_loss_what_needs_no_context_is_read_again() {
+    let text = br#"{"jsonrpc":"2.0","method":"tools/list","id":1}"#;
+    let mut compressor = Compress::new(Compression::default(), false);
+    let shared: Vec<Vec<u8>> = (0..2).map(|_| deflate(&mut compressor, text)).collect();
+    compressor.reset();
+    let own = deflate(&mut compressor, text);
+    let after = deflate(&mut compressor, text);
+    let mut connection = Connection::new(Limits::default());
+    let mut out = Vec::new();
+    connection.gap(ToClient, 10);
+    for coded in [&shared[1], &own, &after] {
+        connection.data(ToClient, At::default(), frame(0xc1, None, coded).into(), &mut out);
+    }
+    let line = format!("text {}", text.escape_ascii());
+    assert_eq!(
+        brief(&out),
+        [
+            "! websocket-error compressed message that depends on lost bytes",
+            &line,
+            &line
+        ]
+    );
+}
+
+#[test]
 fn limits_and_errors_are_said() {
     let mut compressor = Compress::new(Compression::default(), false);
     let bomb = frame(0xc1, None, &deflate(&mut compressor, &[0; 50_000]));

@@ -28,8 +28,8 @@ use self::{
     suite::{CbcMac, Cipher, Suite, suite},
 };
 use super::{
-    TlsEvent,
-    hello::{latin1, parse_certificates, parse_client_hello, parse_server_hello},
+    Chain, HandshakeEnd, TlsEvent,
+    hello::{latin1, parse_client_hello, parse_server_hello},
 };
 use crate::{
     proto::reader::Reader,
@@ -46,6 +46,7 @@ const SERVER_HELLO: u8 = 2;
 const END_OF_EARLY_DATA: u8 = 5;
 const ENCRYPTED_EXTENSIONS: u8 = 8;
 const CERTIFICATE: u8 = 11;
+const CERTIFICATE_REQUEST: u8 = 13;
 const FINISHED: u8 = 20;
 const KEY_UPDATE: u8 = 24;
 
@@ -55,8 +56,6 @@ const EARLY_DATA: u16 = 42;
 const CLOSE_NOTIFY: u8 = 0;
 const TLS12: u16 = 0x0303;
 const TLS13: u16 = 0x0304;
-/// Certificates of a chain that are kept.
-const MAX_CHAIN: usize = 32;
 
 /// Bounds of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -145,9 +144,19 @@ struct Handshake {
     /// `None` until the server has said.
     early_accepted: Option<bool>,
     secrets: Option<Arc<Secrets>>,
+    /// What a handshake of TLS 1.3 came to, until it was reported.
+    outcome: Option<super::Handshake>,
 }
 
 impl Handshake {
+    /// The handshake of TLS 1.3 is over; the first word on it counts.
+    fn over(&mut self, end: HandshakeEnd, at: At, out: &mut Vec<Decrypted>) {
+        if let Some(outcome) = self.outcome.take() {
+            let handshake = Box::new(super::Handshake { end, ..outcome });
+            out.push(Decrypted::Tls(TlsEvent::Handshake { handshake, at }));
+        }
+    }
+
     /// Encrypted records of the client can be understood.
     fn client_ready(&self) -> bool {
         match self.version {
@@ -325,15 +334,26 @@ impl Decryptor {
 
     fn content(&mut self, direction: Direction, at: At, opened: Opened, out: &mut Vec<Decrypted>) {
         match opened.kind {
-            APPLICATION_DATA if !opened.content.is_empty() => out.push(Decrypted::Data {
-                direction,
-                at,
-                data: opened.content,
-            }),
+            APPLICATION_DATA if !opened.content.is_empty() => {
+                // Early data comes before the client has seen what the server shows.
+                if direction == Direction::ToServer && !self.to_server.in_early_data() {
+                    self.state.over(HandshakeEnd::Established, at, out);
+                }
+                out.push(Decrypted::Data {
+                    direction,
+                    at,
+                    data: opened.content,
+                });
+            }
             HANDSHAKE => self.handshake(direction, at, &opened.content, out),
             CHANGE_CIPHER_SPEC => self.change_cipher_spec(direction, at, out),
             ALERT => {
                 if let [level, description] = *opened.content {
+                    let end = HandshakeEnd::Refused {
+                        by: direction,
+                        description: Some(description),
+                    };
+                    self.state.over(end, at, out);
                     if description == CLOSE_NOTIFY {
                         out.push(Decrypted::End { direction, at });
                     } else {
@@ -381,13 +401,27 @@ impl Decryptor {
             (SERVER_HELLO, Direction::ToClient) => self.server_hello(at, body, out),
             (ENCRYPTED_EXTENSIONS, Direction::ToClient) if tls13 => self.encrypted_extensions(body, out),
             (CERTIFICATE, _) if tls13 && self.side(direction).is_protected() => {
-                if let Some(chain) = certificates13(body).filter(|c| !c.is_empty()) {
+                if let Some((chain, scts)) = Chain::of_message13(body).filter(|(c, _)| !c.is_empty()) {
+                    let chain = Arc::new(chain);
+                    if let Some(outcome) = &mut self.state.outcome {
+                        match direction {
+                            Direction::ToClient => outcome.server = Some(Arc::clone(&chain)),
+                            Direction::ToServer => outcome.client = Some(Arc::clone(&chain)),
+                        }
+                        outcome.scts |= scts && direction == Direction::ToClient;
+                    }
                     out.push(Decrypted::Tls(TlsEvent::Certificates { direction, chain, at }));
+                }
+            }
+            (CERTIFICATE_REQUEST, Direction::ToClient) if tls13 => {
+                if let Some(outcome) = &mut self.state.outcome {
+                    outcome.certificate_requested = true;
                 }
             }
             // A renegotiation of TLS 1.2; the first handshake is in the clear.
             (CERTIFICATE, _) if self.side(direction).is_protected() => {
-                if let Some(chain) = parse_certificates(body).filter(|c| !c.is_empty()) {
+                if let Some(chain) = Chain::of_message(body).filter(|c| !c.is_empty()) {
+                    let chain = Arc::new(chain);
                     out.push(Decrypted::Tls(TlsEvent::Certificates { direction, chain, at }));
                 }
             }
@@ -447,6 +481,11 @@ impl Decryptor {
         out.extend(hello.alpn.clone().map(Decrypted::Protocol));
         self.state.encrypt_then_mac = hello.extensions.contains(&ENCRYPT_THEN_MAC);
         if hello.version == TLS13 {
+            self.state.outcome = Some(super::Handshake {
+                version: Some(TLS13),
+                resumption: hello.psk.then_some(super::Resumption::Psk),
+                ..super::Handshake::default()
+            });
             let opener = |secret: &Option<_>| secret.as_ref().and_then(|s| Opener::tls13(suite, s));
             for (stage, secret) in [
                 (Stage::Handshake, &secrets.server_handshake),
@@ -550,20 +589,4 @@ fn extensions(body: &[u8]) -> (bool, Option<Box<str>>) {
         }
     }
     (early, protocol)
-}
-
-/// The chain of a Certificate message of TLS 1.3 (RFC 8446 section 4.4.2).
-fn certificates13(body: &Bytes) -> Option<Vec<Bytes>> {
-    let mut reader = Reader::new(body);
-    reader.run8()?;
-    let mut list = reader.run24()?;
-    let mut chain = Vec::new();
-    while !list.is_empty() {
-        let certificate = list.run24()?.rest();
-        list.run16()?;
-        if chain.len() < MAX_CHAIN {
-            chain.push(body.slice_ref(certificate));
-        }
-    }
-    Some(chain)
 }

@@ -66,6 +66,11 @@ impl Side {
         }
     }
 
+    /// The keys in use are those of early data.
+    pub(super) fn in_early_data(&self) -> bool {
+        matches!(self.keys.front(), Some((Stage::Early, _)))
+    }
+
     pub(super) fn next_record(&mut self) -> Framed {
         let bytes: &[u8] = if self.buffer.is_empty() {
             &self.fresh

@@ -1,0 +1,161 @@
+//! The engine over capture files, for every command that takes them.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Failure, policy::Policy};
+use crate::{
+    alert::{AlerterOptions, Mode},
+    config::ConfigError,
+    pipeline::{
+        correlator::Wanted,
+        keep::Learning,
+        record::Record,
+        replay::{Outcome, ReplayOptions, replay},
+        shards::SHARDS,
+    },
+    proto::tls::decrypt::KeyLog,
+    source::{CaptureReader, Merged},
+};
+
+/// Threads by default, where there are as many cores. Reading the file is then what limits.
+const MAX_DEFAULT_THREADS: usize = 8;
+
+/// What one run over captures is asked for.
+pub(super) struct Job<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) files: &'a [PathBuf],
+    pub(super) keylog: &'a [PathBuf],
+    pub(super) wanted: Wanted,
+    pub(super) threads: Option<u16>,
+    pub(super) learning: Option<Learning>,
+}
+
+/// Runs the captures through the engine.
+pub(super) fn run(
+    job: Job<'_>,
+    emit: impl FnMut(Vec<Record>) -> Result<(), Failure>,
+) -> Result<Outcome, Failure> {
+    let program = &job.policy.program;
+    let mut readers = Vec::new();
+    for (index, file) in job.files.iter().enumerate() {
+        let index = u16::try_from(index).map_err(|_| Failure::Usage("at most 65536 files at once".into()))?;
+        readers.push(CaptureReader::open(file, index).map_err(Failure::work)?);
+    }
+    let threads = match job.threads.or(program.threads) {
+        Some(n) => usize::from(n),
+        None => thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(MAX_DEFAULT_THREADS),
+    };
+    let options = ReplayOptions {
+        keys: Arc::new(load_keys(job.keylog)?),
+        fingerprint_key: program.fingerprint_key.map(|key| key.0),
+        learning: job.learning,
+        origins: job.policy.origins.clone(),
+        pins: job.policy.pins.clone(),
+        wanted: job.wanted,
+        threads,
+        decode: program.limits.decode(),
+        shard: program.limits.shard(SHARDS),
+        tracker: program.limits.tracker(),
+        alerts: AlerterOptions {
+            mode: Mode::Settled,
+            captures: job.files.iter().map(|f| capture_name(f)).collect(),
+            ..program.alerts.alerter()
+        },
+    };
+    let bar = progress_bar(job.files);
+    let outcome = replay(Merged::new(readers), options, emit, |bytes| {
+        bar.set_position(bytes)
+    });
+    bar.finish_and_clear();
+    outcome
+}
+
+/// As [`run`], for what the captures teach: no records, and a capture that cannot be read is a failure.
+pub(super) fn learn(policy: &Policy, files: &[PathBuf], keylog: &[PathBuf]) -> Result<Outcome, Failure> {
+    let job = Job {
+        policy,
+        files,
+        keylog,
+        wanted: Wanted::default(),
+        threads: None,
+        learning: Some(Learning {
+            options: policy.program.baseline.learning(),
+            ..Learning::default()
+        }),
+    };
+    let mut outcome = run(job, |_| Ok(()))?;
+    match outcome.error.take() {
+        Some(error) => Err(Failure::work(error)),
+        None => Ok(outcome),
+    }
+}
+
+/// Reads key logs. A file that has none of their lines is refused; single lines that cannot be read
+/// (the last one may still be in the writing) are told.
+fn load_keys(files: &[PathBuf]) -> Result<KeyLog, Failure> {
+    let keys = KeyLog::default();
+    for path in files {
+        let file = path.display().to_string();
+        let wrong = |line, found: String| ConfigError {
+            file: file.clone(),
+            line,
+            column: u64::from(line > 0),
+            found,
+            expected: "lines of a TLS key log: LABEL CLIENT_RANDOM SECRET, the last two in hexadecimal"
+                .to_owned(),
+        };
+        let text = std::fs::read(path).map_err(|error| wrong(0, format!("cannot be read: {error}")))?;
+        let added = keys.add(&text);
+        if added.secrets == 0 && added.malformed > 0 {
+            return Err(wrong(added.first_malformed, "not a line of a TLS key log".to_owned()).into());
+        }
+        if added.malformed > 0 {
+            tracing::warn!(
+                "{file}:{}: not a line of a TLS key log, left out ({} such lines)",
+                added.first_malformed,
+                added.malformed
+            );
+        }
+        if added.refused > 0 {
+            tracing::warn!("{file}: {} secrets left out: the key log is full", added.refused);
+        }
+        if added.secrets == 0 {
+            tracing::warn!("{file}: no secrets of TLS connections in it");
+        }
+    }
+    Ok(keys)
+}
+
+/// File name alone: where a capture lies on the responder's disk is nobody's business.
+pub(super) fn capture_name(path: &Path) -> String {
+    path.file_name()
+        .map_or_else(|| "-".to_owned(), |n| n.to_string_lossy().into_owned())
+}
+
+/// On a terminal only.
+fn progress_bar(files: &[std::path::PathBuf]) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let total: u64 = files
+        .iter()
+        .filter_map(|f| std::fs::metadata(f).ok())
+        .map(|m| m.len())
+        .sum();
+    let bar = ProgressBar::new(total);
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}")
+    {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,217 @@
+//! CP-06 toxic-flow: untrusted content read, private data read, then external write, in one session.
+
+use super::prelude::*;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::words::Judged;
+use crate::mcp::{
+    MessageKind,
+    context::{ClientKey, MessageContext, ServerKey, Session},
+    json,
+};
+
+const META: Meta = Meta {
+    id: "CP-06",
+    slug: "toxic-flow",
+    category: "capability",
+    trigger: "untrusted content read, private data read, then external write, in one session",
+    silent_on: "one of the three missing",
+    severity: Severity::High,
+    sight: Sight::Plaintext,
+    needs: "-",
+    taxonomy: Taxonomy {
+        air_sec_026: &["credential-harvesting", "privilege-escalation"],
+        owasp_mcp: &["MCP06"],
+        atlas: &["AML.T0086"],
+    },
+    listens: &[Kind::Message],
+    page: Page {
+        means: "In one session an agent read something that strangers can write, read something private, and then sent something outside. Each is ordinary; the three together are how data is stolen through an agent.",
+        attacker: "Leaves an instruction where the agent will read it (an issue, a web page, a mail): look up this, send it there.",
+        wire: "In one MCP session, successful results of a tool that reads untrusted content (by name: `fetch_url`, `list_issues`, `read_email`…) and of one that reads private data (`read_file`, `query_database`, a `file:` resource…), and after both a call of a tool that carries something outside (`send_…`, `create_issue`, `upload_…`, or annotated `openWorldHint: true` and `readOnlyHint: false`).",
+        act: "Read the three messages in this order. Does the outgoing one hold what the private one returned? Then treat it as disclosed. Separate the three abilities between agents, or ask a person before the last.",
+        quiet: "Said once per session. Tools are judged by the words of their names and their annotations. List those that are harmless here: `rules: {CP-06: {allow: [notify_oncall]}}`.",
+    },
+};
+
+type SessionId = (ServerKey, ClientKey, Option<Arc<str>>);
+
+/// What one session has read, by tool.
+#[derive(Clone, Default)]
+struct Read {
+    untrusted: Option<Arc<str>>,
+    private: Option<Arc<str>>,
+    said: bool,
+}
+
+/// Tools kept per server by their annotations.
+const MAX_NAMES: usize = 1024;
+
+/// What each session has read, and the tools of each server that reach outside and change something there.
+#[derive(Default)]
+pub(super) struct ToxicFlow {
+    sessions: Bounded<SessionId, Read>,
+    outward: Bounded<ServerKey, Vec<Arc<str>>>,
+    judged: Judged,
+}
+
+impl Rule for ToxicFlow {
+    fn meta(&self) -> &'static Meta {
+        &META
+    }
+
+    fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
+        let SeenKind::Message { message, context } = &seen.kind else {
+            return;
+        };
+        if let Some(list) = world.tools {
+            let outward = |definition: &Value| {
+                let hint = |name: &str| definition.get("annotations")?.get(name)?.as_bool();
+                hint("openWorldHint") == Some(true) && hint("readOnlyHint") == Some(false)
+            };
+            let names = list.tools.iter().filter(|t| outward(&t.definition));
+            let names = names.map(|t| Arc::clone(&t.name)).take(MAX_NAMES).collect();
+            self.outward.insert(list.server.clone(), names);
+            return;
+        }
+        match message.kind {
+            MessageKind::Response => {
+                let Some(answered) = context.answers else { return };
+                let Some(name) = &answered.name else { return };
+                let (untrusted, private) = match &*answered.method {
+                    "tools/call" => {
+                        let does = self.judged.name(name);
+                        (does.reads_untrusted, does.reads_private)
+                    }
+                    "resources/read" => (
+                        name.starts_with("http:") || name.starts_with("https:"),
+                        name.starts_with("file:"),
+                    ),
+                    _ => return,
+                };
+                if !(untrusted || private)
+                    || world.pins.accepts(META.id, context.target.endpoint, name)
+                    || json::path(message.result().unwrap_or_default(), &["isError"]) == Some(b"true")
+                {
+                    return;
+                }
+                let key = id(context.session);
+                let mut read = self.sessions.remove(&key).unwrap_or_default();
+                // One tool is one of the two, not both.
+                if untrusted && read.untrusted.is_none() {
+                    read.untrusted = Some(Arc::clone(name));
+                } else if private && read.private.is_none() {
+                    read.private = Some(Arc::clone(name));
+                }
+                self.sessions.insert(key, read);
+            }
+            MessageKind::Request if message.is("tools/call") => {
+                self.write(seen, message.name.as_ref(), context, world, out)
+            }
+            _ => {}
+        }
+    }
+}
+
+impl ToxicFlow {
+    fn write(
+        &mut self,
+        seen: &Seen<'_>,
+        tool: Option<&Arc<str>>,
+        context: &MessageContext<'_>,
+        world: &World<'_>,
+        out: &mut Vec<Finding>,
+    ) {
+        let Some(tool) = tool else { return };
+        let annotated = self
+            .outward
+            .get_mut(&context.session.server)
+            .is_some_and(|names| names.contains(tool));
+        if !(annotated || self.judged.name(tool).writes_outside)
+            || world.pins.accepts(META.id, context.target.endpoint, tool)
+        {
+            return;
+        }
+        let Some(read) = self.sessions.get_mut(&id(context.session)) else {
+            return;
+        };
+        let (Some(untrusted), Some(private), false) = (&read.untrusted, &read.private, read.said) else {
+            return;
+        };
+        let index = context.target.endpoint;
+        let (untrusted, private, tool) = (shown(untrusted), shown(private), shown(tool));
+        read.said = true;
+        out.push(
+            Finding::new(
+                META.id,
+                format!(
+                    "{} read untrusted content ({untrusted}) and private data ({private}) of {} and now calls {tool}; read what it sends",
+                    agent(seen),
+                    label(world, index, &context.target.origin.host)
+                ),
+            )
+            .at(index)
+            .expected(["at most two of: untrusted content, private data, a write outside"])
+            .observed(format!("{untrusted}, {private}, then {tool}")),
+        );
+    }
+}
+
+fn id(session: &Session) -> SessionId {
+    (session.server.clone(), session.client.clone(), session.id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calls(bench: &mut Bench, tool: &str) -> Vec<Finding> {
+        let found = bench.says(&format!(
+            r#"{{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{{"name":"{tool}"}}}}"#
+        ));
+        bench.tool = Some(tool.into());
+        bench.answers(
+            r#"{"jsonrpc":"2.0","id":5,"result":{"content":[]}}"#,
+            Some("tools/call"),
+        );
+        found
+    }
+
+    #[test]
+    fn fires_when_the_three_come_together_in_either_order_of_reading() {
+        for (first, second) in [("fetch_url", "read_file"), ("query_database", "list_issues")] {
+            let mut bench = Bench::new(ToxicFlow::default(), "");
+            assert!(calls(&mut bench, first).is_empty() && calls(&mut bench, second).is_empty());
+            let found = calls(&mut bench, "send_email");
+            assert!(found[0].observed.as_deref().unwrap().ends_with("then send_email"));
+            assert!(calls(&mut bench, "send_email").is_empty(), "once per session");
+        }
+        let mut bench = Bench::new(ToxicFlow::default(), "");
+        bench.lists_tools(r#"[{"name":"sync","annotations":{"openWorldHint":true,"readOnlyHint":false}}]"#);
+        calls(&mut bench, "fetch_url");
+        calls(&mut bench, "read_file");
+        assert_eq!(calls(&mut bench, "sync").len(), 1);
+    }
+
+    #[test]
+    fn stays_silent_with_one_of_the_three_missing() {
+        for tools in [
+            ["fetch_url", "send_email", "get_sum"],
+            ["read_file", "send_email", "get_sum"],
+            ["fetch_url", "read_file", "get_sum"],
+            ["send_email", "fetch_url", "read_file"],
+        ] {
+            let mut bench = Bench::new(ToxicFlow::default(), "");
+            assert!(tools.iter().all(|t| calls(&mut bench, t).is_empty()), "{tools:?}");
+        }
+        let mut bench = Bench::new(ToxicFlow::default(), "rules: {CP-06: {allow: [send_email]}}\n");
+        calls(&mut bench, "fetch_url");
+        bench.session.id = Some("another-session".into());
+        calls(&mut bench, "read_file");
+        assert!(calls(&mut bench, "send_message").is_empty(), "two sessions");
+        calls(&mut bench, "fetch_url");
+        assert!(calls(&mut bench, "send_email").is_empty());
+    }
+}
