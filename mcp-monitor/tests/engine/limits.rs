@@ -142,6 +142,9 @@ fn value(text: &str) -> Option<u64> {
     if let Some(inner) = text.strip_prefix("NonZeroUsize::MIN.saturating_add(") {
         return Some(value(inner.strip_suffix(')')?)? + 1);
     }
+    if let Some(days) = text.strip_prefix("DAY.saturating_mul(") {
+        return Some(value(days.strip_suffix(')')?)? * 86_400_000);
+    }
     if text == "MAX_PACKET + (64 << 10)" {
         return value("320 << 10");
     }
