@@ -55,6 +55,7 @@ fn pins(server: Server) -> String {
          \x20   addresses: [203.0.113.0/24, \"2001:db8:113::/48\"]\n\
          \x20   mcp: {{transport: {transport}}}\n\
          \x20   mesh_encrypted: true\n\
+         \x20   first_party: true\n\
          resolvers: [10.96.0.10]\n",
         server.path()
     )
@@ -387,7 +388,7 @@ fn pins_are_swapped_while_watching_and_wrong_ones_are_refused() {
             watched.summary["reloads"]
         );
         ensure!(
-            watched.stderr.contains("pins.yaml:8:1"),
+            watched.stderr.contains("pins.yaml:9:1"),
             "the place of the mistake: {}",
             watched.stderr
         );
