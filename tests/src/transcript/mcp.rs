@@ -417,10 +417,11 @@ impl Player<'_> {
         let talk = self.talk(who).clone();
         let mut own = Vec::new();
         let begins = talk.version.is_none();
-        if who.server.transport == Transport::StreamableHttp && !begins {
-            if let Some(session) = &talk.session {
-                own.push(("mcp-session-id".to_owned(), session.clone()));
-            }
+        if who.server.transport == Transport::StreamableHttp
+            && !begins
+            && let Some(session) = &talk.session
+        {
+            own.push(("mcp-session-id".to_owned(), session.clone()));
         }
         if let Some(version) = talk.version.filter(|version| version.as_str() >= "2025-06-18") {
             own.push(("mcp-protocol-version".to_owned(), version));
