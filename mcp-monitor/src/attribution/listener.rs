@@ -167,7 +167,7 @@ fn listener(proc: &Path, folder: &Path, address: SocketAddr, inode: u64) -> List
     Listener {
         address,
         process: processes(proc).iter().find(|f| holds(f)).and_then(|f| process(f)),
-        of_host: fs::read_link(proc.join("1/ns/net")).map_or(true, |host| Some(host) == namespace),
+        own_network: fs::read_link(proc.join("self/ns/net")).ok() == namespace,
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whose it is, if that could be found.
     pub process: Option<Arc<Process>>,
-    /// It is in the network namespace of the machine itself. Elsewhere, as in a pod, all addresses are
-    /// the namespace's own.
-    pub of_host: bool,
+    /// It is in the network namespace of the monitor, as a rule the machine's. Elsewhere, as in a pod, all
+    /// addresses are the namespace's own.
+    pub own_network: bool,
 }

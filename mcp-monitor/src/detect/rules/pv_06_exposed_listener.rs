@@ -22,7 +22,7 @@ const META: Meta = Meta {
         attacker: "Scans for such servers in the network of a laptop or a node and calls their tools, which often ask for no credentials.",
         wire: "Nothing on the wire shows it: when MCP is first seen with a server of this machine, its listening socket is looked up in `/proc/PID/net/tcp` and `tcp6` of the network namespace that has the server's address. A capture has no sockets, so replay never raises it.",
         act: "Bind the server to 127.0.0.1 (most SDKs: a host option), or put it behind a gateway that authenticates. Look at flows to that port from other machines since it started.",
-        quiet: "Silent on sockets in another network namespace than the machine's: in a pod all addresses are the pod's own. Mark servers of the machine itself that are meant to be reached by a piece of their cgroup path, container id, program name or endpoint name, e.g. `rules: {PV-06: {allow: [\"*kubepods*\"]}}`. Where two network namespaces could be meant nothing is said.",
+        quiet: "Silent on sockets in another network namespace than the monitor's: in a pod all addresses are the pod's own. Mark servers of the machine itself that are meant to be reached by a piece of their cgroup path, container id, program name or endpoint name, e.g. `rules: {PV-06: {allow: [\"*kubepods*\"]}}`. Where two network namespaces could be meant nothing is said.",
     },
 };
 
@@ -39,7 +39,7 @@ impl Rule for ExposedListener {
         let SeenKind::Listener(listener) = &seen.kind else {
             return;
         };
-        if !listener.address.ip().is_unspecified() || !listener.of_host {
+        if !listener.address.ip().is_unspecified() || !listener.own_network {
             return;
         }
         let index = seen.connection.and_then(|c| c.endpoint);
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::types::{Listener, Process};
 
-    fn found_in(of_host: bool, pins: &str, address: &str) -> Vec<Finding> {
+    fn found_in(own_network: bool, pins: &str, address: &str) -> Vec<Finding> {
         let process = Process {
             pid: 7,
             comm: "node".into(),
@@ -93,7 +93,7 @@ mod tests {
         let listener = Listener {
             address: address.parse().unwrap(),
             process: Some(std::sync::Arc::new(process)),
-            of_host,
+            own_network,
         };
         Bench::new(ExposedListener, pins).see(SeenKind::Listener(&listener))
     }
