@@ -7,8 +7,8 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 
-/// Size of one read from a file. Large enough to make system calls rare, small enough for the
-/// block to stay in the second-level cache until it has been parsed.
+/// Size of one read from a file. Large enough to make system calls rare, small enough that a flow
+/// which waits for the rest of a message does not keep much more than that.
 const FILE_BLOCK: usize = 64 << 10;
 /// Size of one read from a pipe, the capacity of a Linux pipe.
 const PIPE_BLOCK: usize = 64 << 10;

@@ -103,6 +103,29 @@ fn an_ignored_flow_is_followed_but_not_delivered() {
 }
 
 #[test]
+fn an_unread_flow_is_not_delivered_but_what_it_loses_counts() {
+    let mut b = Bench::new();
+    b.handshake(100, 900);
+    b.recorder.control = Control::Unread;
+    b.send('>', ACK, 101, 901, b"verdict");
+    b.send('>', ACK, 108, 901, b"more");
+    // Before its turn, and three bytes that never come.
+    b.send('>', ACK, 120, 901, b"late");
+    b.send('>', ACK, 112, 901, b"early");
+    b.send('<', ACK, 901, 124, b"quiet");
+    b.wait(2000);
+    // What made the verdict is still held against what is sent again.
+    b.send('>', ACK, 101, 906, b"VERDICT");
+    b.send('>', FIN, 124, 906, b"");
+    b.send('<', FIN, 906, 125, b"");
+    assert_eq!(b.table.counters().conflicts, 1);
+    let flow = &b.finish()[0];
+    assert_eq!((&flow.to_server[..], flow.to_client.len()), (&b"verdict"[..], 0));
+    assert_eq!(flow.end.unwrap().to_server.lost_bytes, 3);
+    assert_eq!(flow.reason(), EndReason::Finished);
+}
+
+#[test]
 fn a_reset_ends_the_flow_a_moment_later() {
     let mut b = Bench::new();
     b.handshake(100, 900);
