@@ -10,11 +10,9 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -36,12 +34,23 @@ const MIB: usize = 1 << 20;
 /// The system's allocator, counting.
 struct Counting;
 
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Of this thread: what other tests allocate at the same time does not count.
+    static NOW: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
 
 fn more(size: usize) {
-    let now = NOW.fetch_add(size, Relaxed) + size;
-    PEAK.fetch_max(now, Relaxed);
+    // A thread that is ending has no counters any more.
+    let _ = NOW.try_with(|now| {
+        now.set(now.get() + size as isize);
+        PEAK.with(|peak| peak.set(peak.get().max(now.get())));
+    });
+}
+
+fn less(size: usize) {
+    // What another thread allocated may be freed here: below zero is no mistake.
+    let _ = NOW.try_with(|now| now.set(now.get() - size as isize));
 }
 
 #[allow(
@@ -57,7 +66,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
+        less(layout.size());
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(at, layout) }
     }
@@ -65,7 +74,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // The old and the new block may both be there for a moment.
         more(size);
-        NOW.fetch_sub(layout.size(), Relaxed);
+        less(layout.size());
         // SAFETY: the caller's promise is passed on.
         unsafe { System.realloc(at, layout, size) }
     }
@@ -183,10 +192,10 @@ impl Flow {
 
 /// Peak of what is allocated while `work` runs, beyond what was before, without the input itself.
 fn peak_of(work: impl FnOnce()) -> usize {
-    let before = NOW.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    let before = NOW.get();
+    PEAK.set(before);
     work();
-    PEAK.load(Relaxed).saturating_sub(before)
+    usize::try_from(PEAK.get() - before).unwrap()
 }
 
 const REQUEST: &[u8] = b"POST /mcp HTTP/1.1\r\nHost: a\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}";
