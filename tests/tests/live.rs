@@ -79,6 +79,7 @@ impl Stage {
             pins: Some(pins_file.clone()),
             cgroup: Some(scene.cgroup.path().to_owned()),
             text: false,
+            ..Options::default()
         })?;
         Ok(Self {
             scene,
@@ -105,6 +106,8 @@ fn rules(alerts: &[Value]) -> Vec<String> {
 const KERNEL_LOSSES: &[&str] = &[
     "ring_full",
     "ring_full_bytes",
+    "shed",
+    "shed_bytes",
     "scratch_busy",
     "unreadable",
     "too_large_bytes",
@@ -341,6 +344,7 @@ fn pins_are_swapped_while_watching_and_wrong_ones_are_refused() {
             pins: Some(mounted.path()),
             cgroup: Some(scene.cgroup.path().to_owned()),
             text: false,
+            ..Options::default()
         })?;
         let _approved = server.start(&scene.approved, PORT, &json!({}))?;
         let session = || -> Result<()> {

@@ -53,6 +53,14 @@ const TOOLS: &[Tool] = &[
         package: "python3",
     },
     Tool {
+        program: "promtool",
+        package: "prometheus",
+    },
+    Tool {
+        program: "chromium",
+        package: "chromium",
+    },
+    Tool {
         program: "ethtool",
         package: "ethtool",
     },

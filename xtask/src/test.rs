@@ -82,6 +82,9 @@ pub fn run(args: &Args) -> Result<()> {
         step(&mut steps, "live", || {
             end_to_end(&["hosts", "live"], &["--test-threads=1"])
         });
+        step(&mut steps, "observe", || {
+            end_to_end(&["observe"], &["--test-threads=1"])
+        });
     }
     conclude(&steps)
 }

@@ -15,6 +15,8 @@ mod replay;
 mod rules;
 #[cfg(feature = "live")]
 mod run;
+#[cfg(feature = "live")]
+mod service;
 mod state;
 
 use std::{io::Write, process::ExitCode};

@@ -17,13 +17,14 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Failure, args::RunArgs, output, policy, policy::Policy, reload, state};
+use super::{Failure, args::RunArgs, output, policy, policy::Policy, reload, service::Service, state};
 use crate::{
     alert::{AlerterOptions, Mode},
     pipeline::{
         correlator::Wanted,
         keep::{Changes, Learning},
         live::{self, Keep, RunError, RunOptions},
+        progress::Progress,
         record::Record,
         replay::Outcome,
     },
@@ -32,14 +33,19 @@ use crate::{
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let policy = policy::load(&args.policy)?;
+    let refused = Arc::new(AtomicU64::new(0));
+    let mut service = Service::begin(args, &policy, refused.clone())?;
     let keeper = state::Keeper::open(args.state.as_deref(), &policy.program)?;
+    service.connect(keeper.as_ref().map(|keeper| keeper.health.clone()));
     let keeper = keeper.map(|keeper| Rc::new(RefCell::new(keeper)));
     let mut options = options(&policy);
     if let Some(cgroup) = &args.cgroup {
         options.source.cgroup = Some(cgroup.clone());
     }
     options.wanted = args.output.wanted();
-    options.wanted.alerts |= keeper.is_some();
+    options.wanted.alerts |= keeper.is_some() || service.shows();
+    options.wanted.flows |= service.shows();
+    options.progress = service.board.progress.clone();
     options.learning = keeper
         .as_ref()
         .map(|keeper| keeper.borrow_mut().learning(&policy.program))
@@ -47,16 +53,31 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     options.keep = keeper
         .clone()
         .map(|keeper| -> Keep { Box::new(move |changes| keeper.borrow_mut().try_keep(Some(changes), &[])) });
-    let mut out = output::Output::new(&args.output);
-    let outcome = watch(options, policy.file.clone(), None, |records| {
-        if let Some(keeper) = &keeper {
-            keeper.borrow_mut().try_keep(None, &records);
-        }
-        out.write(&records)?;
-        // An alert must not wait for a full buffer.
-        out.flush()
-    })?;
-    out.flush()?;
+    let mut out = output::Detached::start(&args.output)?;
+    let lost = out.lost();
+    let board = service.board.clone();
+    options.publish = Some(Box::new(move |mut status| {
+        status.summary.dropped.insert("records_unwritten", lost());
+        board.publish(status);
+    }));
+    let board = service.board.clone();
+    let watched = watch(
+        options,
+        policy.file.clone(),
+        None,
+        refused,
+        &mut service,
+        |records| {
+            if let Some(keeper) = &keeper {
+                keeper.borrow_mut().try_keep(None, &records);
+            }
+            board.take(&records);
+            out.write(records)
+        },
+    );
+    let mut outcome = watched?;
+    out.finish(policy.program.service.grace)?;
+    outcome.summary.dropped.insert("records_unwritten", out.lost()());
     if let Some(keeper) = &keeper {
         keeper.borrow_mut().try_keep(Some(Changes::default()), &[]);
     }
@@ -71,7 +92,15 @@ pub(super) fn learn(policy: &Policy, span: Duration) -> Result<Outcome, Failure>
         options: policy.program.baseline.learning(),
         ..Learning::default()
     });
-    watch(options, None, Some(span), |_| Ok(()))
+    let mut service = Service::quiet();
+    watch(
+        options,
+        None,
+        Some(span),
+        Arc::default(),
+        &mut service,
+        |_| Ok(()),
+    )
 }
 
 fn options(policy: &Policy) -> RunOptions {
@@ -80,6 +109,8 @@ fn options(policy: &Policy) -> RunOptions {
         fingerprint_key: program.fingerprint_key.map(|key| key.0),
         learning: None,
         keep: None,
+        progress: Arc::new(Progress::default()),
+        publish: None,
         pins: policy.pins.clone(),
         origins: policy.origins.clone(),
         wanted: Wanted::default(),
@@ -102,13 +133,15 @@ fn watch(
     options: RunOptions,
     pins_file: Option<PathBuf>,
     span: Option<Duration>,
+    refused: Arc<AtomicU64>,
+    service: &mut Service,
     emit: impl FnMut(Vec<Record>) -> Result<(), Failure>,
 ) -> Result<Outcome, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::work)?;
-    let refused = Arc::new(AtomicU64::new(0));
+    let board = service.board.clone();
     let mut outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::work)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::work)?;
@@ -124,11 +157,13 @@ fn watch(
                 _ = interrupt.recv() => {}
                 () = over => {}
             }
+            board.stop();
         };
         let (sender, reloads) = mpsc::channel(1);
         tokio::spawn(reload::watch(pins_file, sender, refused.clone()));
         let endpoints = options.pins.endpoints.len();
         let ready = |source: &crate::source::live::LiveSource| {
+            service.attached();
             tracing::info!(endpoints, features = ?source.features(), "watching");
         };
         live::run(options, shutdown, reloads, ready, emit)

@@ -7,6 +7,8 @@ pub mod origin;
 pub mod pins;
 pub mod program;
 pub mod quantity;
+pub mod secret;
+pub mod service;
 pub mod state;
 pub mod yaml;
 

@@ -20,6 +20,7 @@ use super::{
 
 pub use super::{
     limits::Limits,
+    service::{Http, Log, Service},
     state::{Baseline, State},
 };
 
@@ -42,6 +43,12 @@ pub struct Program {
     pub baseline: Baseline,
     /// Tables of networks and countries (DST-08).
     pub origins: OriginFiles,
+    /// The HTTP server; `None`: there is none.
+    pub http: Option<Http>,
+    /// The program's own log.
+    pub log: Log,
+    /// How it ends, and when it counts as stuck.
+    pub service: Service,
     /// Caps and waits.
     pub limits: Limits,
 }
@@ -202,14 +209,16 @@ const KEYS: &[Key] = &[
 
 /// Every key outside `limits`.
 fn keys() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(super::state::KEYS)
+    KEYS.iter().chain(super::state::KEYS).chain(super::service::KEYS)
 }
 
 /// Keys of a section; for the top level, the sections too.
 fn keys_of(section: &str) -> Vec<&'static str> {
     let mut names: Vec<_> = keys().filter(|k| k.section == section).map(|k| k.name).collect();
     if section.is_empty() {
-        names.extend(["source", "alerts", "origins", "state", "baseline", "limits"]);
+        names.extend([
+            "source", "alerts", "origins", "state", "baseline", "http", "log", "service", "limits",
+        ]);
     }
     names
 }
@@ -247,6 +256,9 @@ impl Program {
                 "state" => program.state = State::read(&r, node, folder)?,
                 "baseline" => program.baseline = Baseline::read(&r, node)?,
                 "origins" => program.origins = origins(&r, node, folder)?,
+                "http" => program.http = Some(Http::read(&r, node, folder)?),
+                "log" => program.log = Log::read(&r, node)?,
+                "service" => program.service = Service::read(&r, node)?,
                 "limits" => program.limits = Limits::read(&r, node)?,
                 _ => {}
             }
@@ -372,6 +384,15 @@ pub fn reference() -> String {
             "Offline tables of where addresses are announced from, for DST-08. `mcp-monitor check` says whether\nthey are loaded; they are read at the start.\n\n",
         ),
     ];
+    let sections = sections.into_iter().chain([
+        (
+            "http",
+            "http",
+            "Live only. Without this section there is no server: on a machine that several people use, all of them could read\nits alerts. `http: {}` or `--http` turns it on, on loopback. What it serves: docs/OPERATIONS.md.\n\n",
+        ),
+        ("log", "log", ""),
+        ("service", "service", "Live only.\n\n"),
+    ]);
     let row = |text: &mut String, name: &str, form: &str, default: &str, about: &str| {
         text.push_str(&format!("| `{name}` | {form} | {default} | {about} |\n"));
     };

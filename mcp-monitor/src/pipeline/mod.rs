@@ -9,11 +9,15 @@ mod limits;
 #[cfg(feature = "live")]
 pub mod live;
 mod observe;
+#[cfg(feature = "live")]
+pub mod progress;
 mod reading;
 pub mod record;
 pub mod replay;
 pub mod shard;
 pub mod shards;
+#[cfg(feature = "live")]
+pub mod status;
 pub mod summary;
 mod view;
 
