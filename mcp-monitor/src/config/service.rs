@@ -103,8 +103,6 @@ pub struct Service {
     pub grace: Duration,
     /// A stage that takes longer than this is stuck.
     pub stuck_after: Duration,
-    /// Give up privileges after attaching, and confine the process, where the kernel can.
-    pub harden: bool,
 }
 
 impl Default for Service {
@@ -112,7 +110,6 @@ impl Default for Service {
         Self {
             grace: Duration::from_secs(10),
             stuck_after: Duration::from_secs(30),
-            harden: true,
         }
     }
 }
@@ -213,13 +210,6 @@ pub(super) const KEYS: &[Key] = &[
         "time",
         show_duration(Service::default().stuck_after),
         "A stage of the packet loop that takes longer is reported as stuck: a line in the log, `/healthz`, a counter."
-    ),
-    key!(
-        "service",
-        "harden",
-        "`true` or `false`",
-        Service::default().harden.to_string(),
-        "After attaching, give up the capabilities that reload and identity do not need, and confine the process with landlock and seccomp where the kernel has them. What is missing is said by `check` and `/readyz`, and is no reason not to start."
     ),
 ];
 
@@ -329,7 +319,7 @@ impl Service {
                     }
                     service.stuck_after = time;
                 }
-                _ => service.harden = r.bool(node, "harden")?,
+                _ => {}
             }
         }
         Ok(service)
