@@ -71,7 +71,9 @@ pub fn run(args: &Args) -> Result<()> {
         });
     }
     if wants(Part::Golden) {
-        step(&mut steps, "golden", || end_to_end(&["captures", "cli"], &[]));
+        step(&mut steps, "golden", || {
+            end_to_end(&["captures", "cli", "fleet"], &[])
+        });
         // Its table of rules is shown.
         step(&mut steps, "rules", || {
             end_to_end(&["rules", "corpus"], &["--nocapture"])
