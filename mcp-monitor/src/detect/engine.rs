@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Finding, Seen, SeenKind, World,
+    Facts, Finding, Seen, SeenKind, World,
     credentials::Fingerprinter,
     rule::{Kind, Meta, Rule},
     rules,
@@ -190,8 +190,10 @@ impl Detector {
             _ => (None, None),
         };
         self.completed = tools;
+        let facts = Facts::default();
         let world = World {
             pins: &self.pins,
+            facts: &facts,
             tools: self.completed.as_ref(),
             definition,
             fingerprints: &self.fingerprints,
