@@ -20,7 +20,7 @@ pub mod text;
 
 pub use crate::baseline::canonical;
 pub use drift::{Drift, DriftKind};
-pub use engine::{Detector, DetectorCounters, MAX_FINDINGS};
+pub use engine::{Common, Detector, DetectorCounters, Group, MAX_FINDINGS, Prepared};
 pub use facts::{Facts, MAX_RESULT};
 pub use finding::{Finding, Severity};
 pub use seen::{Seen, SeenKind, World};

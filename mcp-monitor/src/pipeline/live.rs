@@ -277,7 +277,7 @@ impl Engine {
     fn packet(&mut self, packet: &Decoded) {
         self.shard.feed(packet, &mut self.events);
         for event in self.events.drain(..) {
-            self.correlator.event(&event.event);
+            self.correlator.event(event.event);
         }
     }
 
@@ -290,7 +290,7 @@ impl Engine {
         };
         self.shard.tick(at, &mut self.events);
         for event in self.events.drain(..) {
-            self.correlator.event(&event.event);
+            self.correlator.event(event.event);
         }
         self.correlator.tick(at);
         self.look_up_listener(at);
@@ -299,7 +299,7 @@ impl Engine {
     fn finish(&mut self) {
         self.shard.finish(self.last, &mut self.events);
         for event in self.events.drain(..) {
-            self.correlator.event(&event.event);
+            self.correlator.event(event.event);
         }
         self.correlator.finish(self.last);
     }
