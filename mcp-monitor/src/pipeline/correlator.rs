@@ -72,8 +72,9 @@ pub struct Correlator {
     records: Vec<Record>,
     /// What the rules have not been shown.
     batch: Vec<Shown>,
-    /// Events wait for [`Correlator::judge_with`].
-    deferred: bool,
+    /// Into how many parts the rules are split when events wait for [`Correlator::judge_with`]; 0 if they
+    /// do not wait.
+    deferred: usize,
 }
 
 /// Servers whose listening socket was looked up, and those that wait for it.
@@ -111,7 +112,7 @@ impl Correlator {
             now: Timestamp::default(),
             records: Vec::new(),
             batch: Vec::new(),
-            deferred: false,
+            deferred: 0,
         };
         if wanted.observations {
             correlator.learn(Learning::default());
@@ -119,9 +120,10 @@ impl Correlator {
         correlator
     }
 
-    /// From here on, events are judged in batches, by [`Self::judge_with`], unless what rules remember is kept.
-    pub(super) fn defer(&mut self) {
-        self.deferred = true;
+    /// From here on, events are judged in batches, by [`Self::judge_with`], the rules split into so many parts.
+    /// Not if what rules remember is kept, since then an event decides what the one before it may teach.
+    pub(super) fn defer(&mut self, parts: usize) {
+        self.deferred = parts;
     }
 
     /// Learns from here on, beginning with what an earlier run left.
@@ -280,26 +282,34 @@ impl Correlator {
         self.judge_now();
     }
 
-    /// Judges what was deferred: `run` gives the rules of each [`Judging`] their batch and returns them all.
+    /// Judges what was deferred: `run` runs every [`Judging`] and returns them all.
     pub(super) fn judge_with(&mut self, run: impl FnOnce(Vec<Judging>) -> Vec<Judging>) -> Arc<Vec<Shown>> {
         let batch = Arc::new(std::mem::take(&mut self.batch));
-        let groups = self.judges.detector.take_groups();
+        if batch.is_empty() {
+            return batch;
+        }
+        let mut groups = self.judges.detector.take_groups();
         let common = self.judges.detector.common().clone();
-        let judging = groups.into_iter().enumerate().map(|(index, group)| Judging {
-            index,
-            group,
-            common: common.clone(),
-            batch: Arc::clone(&batch),
-            found: Vec::new(),
-        });
-        let mut done = run(judging.collect());
-        done.sort_by_key(|one| one.index);
-        let (groups, found): (Vec<_>, Vec<_>) = done
-            .into_iter()
-            .map(|one| (one.group, one.found.into_iter().peekable()))
-            .unzip();
+        let part = groups.len().div_ceil(self.deferred.max(1));
+        let mut parts = Vec::new();
+        while !groups.is_empty() {
+            let rest = groups.split_off(part.min(groups.len()));
+            parts.push(Judging {
+                index: parts.len(),
+                groups: std::mem::replace(&mut groups, rest),
+                common: common.clone(),
+                batch: Arc::clone(&batch),
+                found: Vec::new(),
+            });
+        }
+        let mut parts = run(parts);
+        parts.sort_by_key(|part| part.index);
+        let mut found = Vec::new();
+        for part in parts {
+            groups.extend(part.groups);
+            found.push(part.found.into_iter().peekable());
+        }
         self.judges.detector.put_groups(groups);
-        let mut found = found;
         for (n, shown) in batch.iter().enumerate() {
             let Some(seen) = shown.seen() else { continue };
             let findings = found
@@ -313,7 +323,7 @@ impl Correlator {
 
     /// Judges what waits, unless it may wait longer.
     fn judge_now(&mut self) {
-        if self.deferred && !self.judges.is_keeping() {
+        if self.deferred > 0 && !self.judges.is_keeping() {
             return;
         }
         let mut batch = std::mem::take(&mut self.batch);
@@ -360,7 +370,7 @@ impl Correlator {
     pub fn finish(&mut self, at: At) {
         self.now = self.now.max(at.time);
         self.release_drifting(Timestamp(u64::MAX));
-        self.deferred = false;
+        self.deferred = 0;
         self.judge_now();
         self.judges.alerter.finish();
         self.drain_alerts();

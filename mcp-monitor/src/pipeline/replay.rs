@@ -92,7 +92,10 @@ pub fn replay<E>(
         true,
     );
     correlator.set_origins(options.origins);
-    correlator.defer();
+    if options.threads > 1 {
+        // Two for each thread, since they are not alike; more of them would read the batch more often.
+        correlator.defer(options.threads.saturating_mul(2));
+    }
     if let Some(key) = &options.fingerprint_key {
         correlator.set_fingerprint_key(key);
     }
@@ -114,8 +117,10 @@ pub fn replay<E>(
             // While this batch goes through the cross-flow half, the next ones are on their way.
             shards.next(&mut batch);
             correlate(&mut correlator, &mut batch);
-            let spent = correlator.judge_with(|all| shards.judge(all));
-            shards.spent(spent);
+            if options.threads > 1 {
+                let spent = correlator.judge_with(|parts| shards.judge(parts));
+                shards.spent(spent);
+            }
             let records = correlator.take_records();
             let result = if records.is_empty() { Ok(()) } else { emit(records) };
             progress(batch.bytes);
