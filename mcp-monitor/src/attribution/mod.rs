@@ -26,7 +26,7 @@ pub use self::{
     container::container_id,
     listener::find_listener,
     pod_path::pod_in,
-    pods::{PODS_MAX, PodCounts, Pods},
+    pods::{MAX_PODS, PodCounts, Pods},
 };
 use crate::types::{Pod, Process, Timestamp};
 

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use crate::types::{Pod, PodFacts, Qos};
 
 /// Pods remembered: a kubelet runs 110 by default, and those that are gone are kept for a while.
-pub const PODS_MAX: usize = 4096;
+pub const MAX_PODS: usize = 4096;
 
 /// Shared by who asks (the packet loop) and who tells (the watch of the API).
 #[derive(Clone, Debug)]
@@ -132,10 +132,10 @@ impl Pods {
 
 impl Table {
     fn insert(&mut self, uid: &str, qos: Qos, gone: Option<Instant>, now: Instant) -> Option<Arc<Pod>> {
-        if self.pods.len() >= PODS_MAX {
+        if self.pods.len() >= MAX_PODS {
             self.sweep(now);
         }
-        if self.pods.len() >= PODS_MAX {
+        if self.pods.len() >= MAX_PODS {
             self.refused = self.refused.saturating_add(1);
             return None;
         }
@@ -152,7 +152,7 @@ impl Table {
     /// Forgets what is gone and out of grace. One that the API may still tell of is kept while it is in use,
     /// if there is room.
     fn sweep(&mut self, now: Instant) {
-        let (grace, full) = (self.grace, self.pods.len() >= PODS_MAX);
+        let (grace, full) = (self.grace, self.pods.len() >= MAX_PODS);
         self.pods.retain(|_, entry| {
             let over = entry
                 .gone
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn the_table_is_bounded() {
         let (pods, now) = (Pods::new(GRACE), Instant::now());
-        for n in 0..PODS_MAX {
+        for n in 0..MAX_PODS {
             pods.of_path(&n.to_string(), Qos::Burstable, now);
         }
         assert!(pods.of_path("x", Qos::Burstable, now).is_none());

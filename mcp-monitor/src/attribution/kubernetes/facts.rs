@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus};
 use crate::types::{PodFacts, Qos, Workload};
 
 /// Labels kept of one pod, in the order of their names; the API bounds each to 317 and 63 bytes.
-pub(super) const LABELS_MAX: usize = 64;
+pub(super) const MAX_LABELS: usize = 64;
 
 /// The hash under which the kubelet runs a static pod; its object in the API has another uid.
 const STATIC: &str = "kubernetes.io/config.hash";
@@ -21,7 +21,7 @@ pub(super) fn told(pod: &Pod) -> Option<(String, Qos, PodFacts)> {
         .labels
         .iter()
         .flatten()
-        .take(LABELS_MAX)
+        .take(MAX_LABELS)
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     let status = pod.status.as_ref();
@@ -178,6 +178,6 @@ mod tests {
         let labels: BTreeMap<String, String> =
             (0..200).map(|n| (format!("l{n:03}"), String::new())).collect();
         let (_, _, facts) = told(&pod(json!({"labels": labels}))).unwrap();
-        assert_eq!(facts.labels.len(), LABELS_MAX);
+        assert_eq!(facts.labels.len(), MAX_LABELS);
     }
 }

@@ -122,5 +122,7 @@ async fn config(options: &IdentityOptions) -> Result<Config, IdentityError> {
         None => Config::incluster().map_err(|e| error(&e))?,
     };
     config.connect_timeout = Some(Duration::from_secs(10));
+    // The watch has its own waits; a client that tries again by itself would hide that the API is away.
+    config.default_retry = false;
     Ok(config)
 }
