@@ -23,6 +23,8 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// Alerts as text instead of JSON lines.
     pub text: bool,
+    /// Program configuration.
+    pub config: Option<PathBuf>,
 }
 
 /// `mcp-monitor run`, attached.
@@ -66,6 +68,9 @@ impl Monitor {
         if let Some(pins) = &options.pins {
             command.arg("--pins").arg(pins);
         }
+        if let Some(config) = &options.config {
+            command.arg("--config").arg(config);
+        }
         if let Some(cgroup) = &options.cgroup {
             command.arg("--cgroup").arg(cgroup);
         }
@@ -94,6 +99,12 @@ impl Monitor {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Kills the monitor: nothing of its own runs any more.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.signal(nix::sys::signal::Signal::SIGKILL)?;
+        self.process.wait(PATIENCE).map(drop)
     }
 
     /// Ends the monitor (SIGTERM) after it drained.

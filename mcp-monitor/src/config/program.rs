@@ -15,6 +15,7 @@ use super::{
     limits::{Unit, read_duration},
     origin::OriginFiles,
     quantity::{parse_bytes, show_bytes, show_duration},
+    sinks::{SinkSection, Spool},
     yaml::{MAX_FILE_BYTES, Node, Reader, Value},
 };
 
@@ -24,7 +25,7 @@ pub use super::{
 };
 
 /// A program configuration, checked.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Program {
     /// Pins file, where `--pins` names none.
     pub pins: Option<PathBuf>,
@@ -42,6 +43,8 @@ pub struct Program {
     pub baseline: Baseline,
     /// Tables of networks and countries (DST-08).
     pub origins: OriginFiles,
+    /// Where records go besides standard output.
+    pub sinks: SinkSection,
     /// Caps and waits.
     pub limits: Limits,
 }
@@ -136,6 +139,13 @@ const KEYS: &[Key] = &[
         about: "File with the key of the fingerprints that alerts show instead of secrets: 32 bytes, or 64 hex digits. Installations with the same key can compare fingerprints. A relative path is relative to the configuration file. Without it the key is a fixed one, and who sees a fingerprint can test guesses at the secret.",
     },
     Key {
+        section: "",
+        name: "sinks",
+        form: "list",
+        default: || "none: standard output only".into(),
+        about: "Where alerts and other records go besides standard output: each sink with its keys is in docs/SINKS.md.",
+    },
+    Key {
         section: "source",
         name: "cgroup",
         form: "path",
@@ -202,14 +212,16 @@ const KEYS: &[Key] = &[
 
 /// Every key outside `limits`.
 fn keys() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(super::state::KEYS)
+    KEYS.iter().chain(super::state::KEYS).chain(super::sinks::KEYS)
 }
 
 /// Keys of a section; for the top level, the sections too.
 fn keys_of(section: &str) -> Vec<&'static str> {
     let mut names: Vec<_> = keys().filter(|k| k.section == section).map(|k| k.name).collect();
     if section.is_empty() {
-        names.extend(["source", "alerts", "origins", "state", "baseline", "limits"]);
+        names.extend([
+            "source", "alerts", "origins", "state", "baseline", "spool", "limits",
+        ]);
     }
     names
 }
@@ -247,6 +259,13 @@ impl Program {
                 "state" => program.state = State::read(&r, node, folder)?,
                 "baseline" => program.baseline = Baseline::read(&r, node)?,
                 "origins" => program.origins = origins(&r, node, folder)?,
+                "spool" => program.sinks.spool = Spool::read(&r, node, folder)?,
+                "sinks" => {
+                    r.list(node, "sinks")?;
+                    program.sinks.node = Some(node.clone());
+                    program.sinks.file = file.to_owned();
+                    program.sinks.folder = folder.to_owned();
+                }
                 "limits" => program.limits = Limits::read(&r, node)?,
                 _ => {}
             }
@@ -366,6 +385,11 @@ pub fn reference() -> String {
         ("alerts", "alerts", ""),
         ("state", "state", ""),
         ("baseline", "baseline", "Times are capture time.\n\n"),
+        (
+            "spool",
+            "spool",
+            "Records that wait for a sink's receiver. See docs/SINKS.md.\n\n",
+        ),
         (
             "origins",
             "origins",
@@ -565,7 +589,7 @@ mod tests {
         // What is documented is also read.
         for key in keys() {
             let text = match key.section {
-                "" => format!("{}: [[]]", key.name),
+                "" => format!("{}: {{a: [[]]}}", key.name),
                 section => format!("{section}: {{{}: [[]]}}", key.name),
             };
             let error = read(&text).unwrap_err();
