@@ -25,6 +25,8 @@ pub struct Options {
     pub text: bool,
     /// Program configuration.
     pub config: Option<PathBuf>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
 }
 
 /// `mcp-monitor run`, attached.
@@ -71,6 +73,7 @@ impl Monitor {
         if let Some(config) = &options.config {
             command.arg("--config").arg(config);
         }
+        command.args(&options.arguments);
         if let Some(cgroup) = &options.cgroup {
             command.arg("--cgroup").arg(cgroup);
         }

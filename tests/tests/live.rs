@@ -78,6 +78,7 @@ impl Stage {
         let monitor = Monitor::start(&Options {
             pins: Some(pins_file.clone()),
             cgroup: Some(scene.cgroup.path().to_owned()),
+            text: false,
             ..Options::default()
         })?;
         Ok(Self {
@@ -340,6 +341,7 @@ fn pins_are_swapped_while_watching_and_wrong_ones_are_refused() {
         let monitor = Monitor::start(&Options {
             pins: Some(mounted.path()),
             cgroup: Some(scene.cgroup.path().to_owned()),
+            text: false,
             ..Options::default()
         })?;
         let _approved = server.start(&scene.approved, PORT, &json!({}))?;

@@ -20,6 +20,7 @@ use super::{
 };
 
 pub use super::{
+    kubernetes::{Ask, Kubernetes},
     limits::Limits,
     state::{Baseline, State},
 };
@@ -43,6 +44,8 @@ pub struct Program {
     pub baseline: Baseline,
     /// Tables of networks and countries (DST-08).
     pub origins: OriginFiles,
+    /// Names of pods.
+    pub kubernetes: Kubernetes,
     /// Where records go besides standard output.
     pub sinks: SinkSection,
     /// Caps and waits.
@@ -212,7 +215,10 @@ const KEYS: &[Key] = &[
 
 /// Every key outside `limits`.
 fn keys() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(super::state::KEYS).chain(super::sinks::KEYS)
+    KEYS.iter()
+        .chain(super::state::KEYS)
+        .chain(super::kubernetes::KEYS)
+        .chain(super::sinks::KEYS)
 }
 
 /// Keys of a section; for the top level, the sections too.
@@ -220,7 +226,14 @@ fn keys_of(section: &str) -> Vec<&'static str> {
     let mut names: Vec<_> = keys().filter(|k| k.section == section).map(|k| k.name).collect();
     if section.is_empty() {
         names.extend([
-            "source", "alerts", "origins", "state", "baseline", "spool", "limits",
+            "source",
+            "alerts",
+            "origins",
+            "state",
+            "baseline",
+            "kubernetes",
+            "spool",
+            "limits",
         ]);
     }
     names
@@ -259,6 +272,7 @@ impl Program {
                 "state" => program.state = State::read(&r, node, folder)?,
                 "baseline" => program.baseline = Baseline::read(&r, node)?,
                 "origins" => program.origins = origins(&r, node, folder)?,
+                "kubernetes" => program.kubernetes = Kubernetes::read(&r, node, folder)?,
                 "spool" => program.sinks.spool = Spool::read(&r, node, folder)?,
                 "sinks" => {
                     r.list(node, "sinks")?;
@@ -395,6 +409,7 @@ pub fn reference() -> String {
             "origins",
             "Offline tables of where addresses are announced from, for DST-08. `mcp-monitor check` says whether\nthey are loaded; they are read at the start.\n\n",
         ),
+        ("kubernetes", "kubernetes", "Live only.\n\n"),
     ];
     let row = |text: &mut String, name: &str, form: &str, default: &str, about: &str| {
         text.push_str(&format!("| `{name}` | {form} | {default} | {about} |\n"));

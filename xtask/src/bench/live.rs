@@ -175,6 +175,7 @@ mod linux {
             let options = Options {
                 pins: Some(pins),
                 cgroup: Some(self.cgroup.path().into()),
+                text: false,
                 ..Options::default()
             };
             let monitor = Monitor::start_at(binary, &options, |_| {})?;
