@@ -42,7 +42,7 @@ pub(super) const TLS_KEY: Key = Key {
     name: "tls",
     form: "mapping: `ca`, `cert`, `key`, `server_name`",
     default: "what the system trusts",
-    about: "PEM files: whom to trust instead of the system's authorities (`ca`), a client certificate and its key. `server_name`: the name that the certificate must have, for syslog and OTLP over gRPC.",
+    about: "PEM files: whom to trust instead of the system's authorities (`ca`), a client certificate and its key. `server_name`: the name that the certificate must have, for syslog; over HTTP it is that of the URL.",
 };
 
 /// Where to and with what.

@@ -15,7 +15,7 @@ use crate::config::ConfigError;
 pub(super) const KEY: Key = Key {
     name: "encoding",
     form: "`json`, `text` or `ocsf`",
-    default: "json",
+    default: "json; for syslog text",
     about: "`json`: the record as on standard output. `text`: its line for people. `ocsf`: an OCSF 1.5 Detection Finding (class 2004); alerts only, other records stay JSON.",
 };
 
