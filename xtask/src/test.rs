@@ -26,6 +26,8 @@ enum Part {
     Golden,
     /// Real MCP peers in namespaces, watched by the attached monitor; needs root and BPF
     Live,
+    /// Where alerts go: real receivers, and one that fails in every way
+    Sinks,
     /// All of them, after format, lints and tidy
     All,
 }
@@ -65,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
             Ok(tally)
         });
     }
-    if wants(Part::Golden) || wants(Part::Live) {
+    if wants(Part::Golden) || wants(Part::Live) || wants(Part::Sinks) {
         step(&mut steps, "build", || {
             build::binary("e2e").map(|_| Tally::default())
         });
@@ -82,7 +84,12 @@ pub fn run(args: &Args) -> Result<()> {
     if wants(Part::Live) {
         // One at a time: they measure losses, and share the machine's cores.
         step(&mut steps, "live", || {
-            end_to_end(&["hosts", "live"], &["--test-threads=1"])
+            end_to_end(&["hosts", "live", "kubernetes"], &["--test-threads=1"])
+        });
+    }
+    if wants(Part::Sinks) {
+        step(&mut steps, "sinks", || {
+            end_to_end(&["sinks"], &["--test-threads=2"])
         });
         step(&mut steps, "observe", || {
             end_to_end(&["observe"], &["--test-threads=1"])

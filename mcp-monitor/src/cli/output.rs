@@ -164,7 +164,7 @@ impl Detached {
 /// Standard output as records go there.
 pub(super) struct Output {
     writer: RecordWriter<std::io::Stdout>,
-    /// What goes out; other records are made for the state file or the page only.
+    /// What goes out; other records are made for the state file, the page and sinks only.
     wanted: Wanted,
     closed: bool,
 }
@@ -189,12 +189,7 @@ impl Output {
             if self.closed {
                 break;
             }
-            let wanted = match record {
-                Record::Alert(_) => self.wanted.alerts,
-                Record::Flow(_) => self.wanted.flows,
-                Record::Message(_) | Record::Observation(_) => true,
-            };
-            if !wanted {
+            if !self.takes(record) {
                 continue;
             }
             let written = self.writer.write(record, || record.text());
@@ -207,6 +202,15 @@ impl Output {
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         let written = self.writer.flush();
         self.settle(written)
+    }
+
+    fn takes(&self, record: &Record) -> bool {
+        match record {
+            Record::Alert(_) => self.wanted.alerts,
+            Record::Message(_) => self.wanted.messages,
+            Record::Flow(_) => self.wanted.flows,
+            Record::Observation(_) => self.wanted.observations,
+        }
     }
 
     fn settle(&mut self, written: std::io::Result<Written>) -> Result<(), Failure> {

@@ -17,9 +17,15 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Failure, args::RunArgs, output, policy, policy::Policy, reload, service::Service, state};
+use super::{Failure, args::RunArgs, output, policy, policy::Policy, reload, service::Service, sinks, state};
 use crate::{
     alert::{AlerterOptions, Mode},
+    attribution::{
+        Pods,
+        kubernetes::{Identity, IdentityOptions},
+        sees_host_processes,
+    },
+    config::program::{Ask, Program},
     pipeline::{
         correlator::Wanted,
         keep::{Changes, Learning},
@@ -46,6 +52,10 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     options.wanted.alerts |= keeper.is_some() || service.shows();
     options.wanted.flows |= service.shows();
     options.progress = service.board.progress.clone();
+    let sinks = sinks::start(&policy.program)?;
+    if let Some(sinks) = &sinks {
+        sinks::want(sinks, &mut options.wanted);
+    }
     options.learning = keeper
         .as_ref()
         .map(|keeper| keeper.borrow_mut().learning(&policy.program))
@@ -53,11 +63,19 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     options.keep = keeper
         .clone()
         .map(|keeper| -> Keep { Box::new(move |changes| keeper.borrow_mut().try_keep(Some(changes), &[])) });
+    if !sees_host_processes() {
+        tracing::warn!(
+            "/proc shows another pid namespace than the host's: executables stay unknown; in a pod, set hostPID"
+        );
+    }
+    options.identity = identity(&policy.program, &options.source.pods)?;
     let mut out = output::Detached::start(&args.output)?;
     let lost = out.lost();
+    let sinks_status = sinks.as_ref().map(|sinks| sinks.status());
     let board = service.board.clone();
     options.publish = Some(Box::new(move |mut status| {
         status.summary.dropped.insert("records_unwritten", lost());
+        status.summary.sinks = sinks_status.as_ref().map(|sinks| sinks.snapshot());
         board.publish(status);
     }));
     let board = service.board.clone();
@@ -68,6 +86,9 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         refused,
         &mut service,
         |records| {
+            if let Some(sinks) = &sinks {
+                sinks::offer(sinks, &records);
+            }
             if let Some(keeper) = &keeper {
                 keeper.borrow_mut().try_keep(None, &records);
             }
@@ -80,6 +101,11 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     outcome.summary.dropped.insert("records_unwritten", out.lost()());
     if let Some(keeper) = &keeper {
         keeper.borrow_mut().try_keep(Some(Changes::default()), &[]);
+    }
+    if let Some(sinks) = sinks {
+        let status = sinks.status();
+        sinks.finish(sinks::GRACE);
+        outcome.summary.sinks = Some(status.snapshot());
     }
     output::write_summary(args.output.summary.as_deref(), &outcome.summary)?;
     Ok(ExitCode::SUCCESS)
@@ -113,18 +139,55 @@ fn options(policy: &Policy) -> RunOptions {
         publish: None,
         pins: policy.pins.clone(),
         origins: policy.origins.clone(),
+        identity: None,
         wanted: Wanted::default(),
         source: LiveOptions {
             cgroup: program.source.cgroup.clone(),
             ring_bytes: program.source.ring_bytes,
+            pods: Pods::new(program.kubernetes.grace),
             ..LiveOptions::default()
         },
         shard: program.limits.shard(1),
         tracker: program.limits.tracker(),
         alerts: AlerterOptions {
             mode: Mode::Immediate,
+            node: node(program).map(Into::into),
             ..program.alerts.alerter()
         },
+    }
+}
+
+/// Name of this node: as configured, else as a pod is told it.
+fn node(program: &Program) -> Option<String> {
+    let told = || std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+    program.kubernetes.node.clone().or_else(told)
+}
+
+/// Follows the Kubernetes API, if there is one to follow and that is wanted.
+fn identity(program: &Program, pods: &Pods) -> Result<Option<Identity>, Failure> {
+    let asked = &program.kubernetes;
+    let always = asked.identity == Ask::Always;
+    let there = always || asked.kubeconfig.is_some() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    if asked.identity == Ask::Never || !there {
+        return Ok(None);
+    }
+    let Some(node) = node(program) else {
+        let error = "names of pods: which node this is is not known; set NODE_NAME (fieldRef spec.nodeName), or node under kubernetes in --config";
+        if always {
+            return Err(Failure::Work(error.to_owned()));
+        }
+        tracing::warn!("{error}");
+        return Ok(None);
+    };
+    let mut options = IdentityOptions::new(node);
+    options.kubeconfig.clone_from(&asked.kubeconfig);
+    match Identity::start(options, pods.clone()) {
+        Ok(identity) => Ok(Some(identity)),
+        Err(error) if always => Err(Failure::work(error)),
+        Err(error) => {
+            tracing::warn!("alerts name pods by their uid only: {error}");
+            Ok(None)
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod data;
 mod error;
+mod kubernetes;
 pub mod limits;
 pub mod origin;
 pub mod pins;
@@ -9,6 +10,7 @@ pub mod program;
 pub mod quantity;
 pub mod secret;
 pub mod service;
+pub mod sinks;
 pub mod state;
 pub mod yaml;
 

@@ -15,17 +15,19 @@ use super::{
     limits::{Unit, read_duration},
     origin::OriginFiles,
     quantity::{parse_bytes, show_bytes, show_duration},
+    sinks::{SinkSection, Spool},
     yaml::{MAX_FILE_BYTES, Node, Reader, Value},
 };
 
 pub use super::{
+    kubernetes::{Ask, Kubernetes},
     limits::Limits,
     service::{Http, Log, Service},
     state::{Baseline, State},
 };
 
 /// A program configuration, checked.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Program {
     /// Pins file, where `--pins` names none.
     pub pins: Option<PathBuf>,
@@ -49,6 +51,10 @@ pub struct Program {
     pub log: Log,
     /// How it ends, and when it counts as stuck.
     pub service: Service,
+    /// Names of pods.
+    pub kubernetes: Kubernetes,
+    /// Where records go besides standard output.
+    pub sinks: SinkSection,
     /// Caps and waits.
     pub limits: Limits,
 }
@@ -143,6 +149,13 @@ const KEYS: &[Key] = &[
         about: "File with the key of the fingerprints that alerts show instead of secrets: 32 bytes, or 64 hex digits. Installations with the same key can compare fingerprints. A relative path is relative to the configuration file. Without it the key is a fixed one, and who sees a fingerprint can test guesses at the secret.",
     },
     Key {
+        section: "",
+        name: "sinks",
+        form: "list",
+        default: || "none: standard output only".into(),
+        about: "Where alerts and other records go besides standard output: each sink with its keys is in docs/SINKS.md.",
+    },
+    Key {
         section: "source",
         name: "cgroup",
         form: "path",
@@ -209,7 +222,11 @@ const KEYS: &[Key] = &[
 
 /// Every key outside `limits`.
 fn keys() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(super::state::KEYS).chain(super::service::KEYS)
+    KEYS.iter()
+        .chain(super::state::KEYS)
+        .chain(super::service::KEYS)
+        .chain(super::kubernetes::KEYS)
+        .chain(super::sinks::KEYS)
 }
 
 /// Keys of a section; for the top level, the sections too.
@@ -217,7 +234,17 @@ fn keys_of(section: &str) -> Vec<&'static str> {
     let mut names: Vec<_> = keys().filter(|k| k.section == section).map(|k| k.name).collect();
     if section.is_empty() {
         names.extend([
-            "source", "alerts", "origins", "state", "baseline", "http", "log", "service", "limits",
+            "source",
+            "alerts",
+            "origins",
+            "state",
+            "baseline",
+            "http",
+            "log",
+            "service",
+            "kubernetes",
+            "spool",
+            "limits",
         ]);
     }
     names
@@ -259,6 +286,14 @@ impl Program {
                 "http" => program.http = Some(Http::read(&r, node, folder)?),
                 "log" => program.log = Log::read(&r, node)?,
                 "service" => program.service = Service::read(&r, node)?,
+                "kubernetes" => program.kubernetes = Kubernetes::read(&r, node, folder)?,
+                "spool" => program.sinks.spool = Spool::read(&r, node, folder)?,
+                "sinks" => {
+                    r.list(node, "sinks")?;
+                    program.sinks.node = Some(node.clone());
+                    program.sinks.file = file.to_owned();
+                    program.sinks.folder = folder.to_owned();
+                }
                 "limits" => program.limits = Limits::read(&r, node)?,
                 _ => {}
             }
@@ -379,10 +414,16 @@ pub fn reference() -> String {
         ("state", "state", ""),
         ("baseline", "baseline", "Times are capture time.\n\n"),
         (
+            "spool",
+            "spool",
+            "Records that wait for a sink's receiver. See docs/SINKS.md.\n\n",
+        ),
+        (
             "origins",
             "origins",
             "Offline tables of where addresses are announced from, for DST-08. `mcp-monitor check` says whether\nthey are loaded; they are read at the start.\n\n",
         ),
+        ("kubernetes", "kubernetes", "Live only.\n\n"),
     ];
     let sections = sections.into_iter().chain([
         (
@@ -586,7 +627,7 @@ mod tests {
         // What is documented is also read.
         for key in keys() {
             let text = match key.section {
-                "" => format!("{}: [[]]", key.name),
+                "" => format!("{}: {{a: [[]]}}", key.name),
                 section => format!("{section}: {{{}: [[]]}}", key.name),
             };
             let error = read(&text).unwrap_err();

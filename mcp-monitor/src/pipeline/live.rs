@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     alert::AlerterOptions,
-    attribution::find_listener,
+    attribution::{Pods, find_listener, kubernetes::Identity},
     config::{origin::OriginTables, pins::Pins},
     decode::{Decoded, Decoder},
     mcp::tracker::TrackerLimits,
@@ -57,6 +57,8 @@ pub struct RunOptions {
     pub progress: Arc<Progress>,
     /// Takes a look at the loop every second, and at the end.
     pub publish: Option<Publish>,
+    /// The watch of the Kubernetes API, if there is one. It ends when the run does.
+    pub identity: Option<Identity>,
 }
 
 /// Takes a [`Status`].
@@ -118,6 +120,7 @@ pub async fn run<E>(
         last: At::default(),
         packets: 0,
         bytes: 0,
+        pods: options.source.pods.clone(),
     };
     engine.correlator.set_origins(options.origins);
     if let Some(key) = &options.fingerprint_key {
@@ -147,7 +150,8 @@ pub async fn run<E>(
                 progress.enter(Stage::Tick);
                 engine.tick();
                 if let Some(publish) = &mut publish {
-                    let summary = engine.summary(&source, undelivered, reloaded, started)?;
+                    let mut summary = engine.summary(&source, undelivered, reloaded, started)?;
+                    summary.identity = options.identity.as_ref().map(|identity| identity.status());
                     publish(Status::new(now(), pins_since, summary, &engine.correlator, source.features()));
                 }
             }
@@ -200,7 +204,8 @@ pub async fn run<E>(
         None => engine.correlator.take_learned(),
     };
     emit(engine.correlator.take_records()).map_err(RunError::Output)?;
-    let summary = engine.summary(&source, undelivered, reloaded, started)?;
+    let mut summary = engine.summary(&source, undelivered, reloaded, started)?;
+    summary.identity = options.identity.map(|identity| identity.status());
     if let Some(publish) = &mut publish {
         publish(Status::new(
             now(),
@@ -243,6 +248,7 @@ struct Engine {
     last: At,
     packets: u64,
     bytes: u64,
+    pods: Pods,
 }
 
 impl Engine {
@@ -315,7 +321,7 @@ impl Engine {
     /// through `/proc`, and packets wait meanwhile.
     fn look_up_listener(&mut self, at: At) {
         if let Some((server, client)) = self.correlator.next_unlisted()
-            && let Some(listener) = find_listener(server, client)
+            && let Some(listener) = find_listener(server, client, &self.pods)
         {
             self.correlator.listener(at, server, &listener);
         }
@@ -329,7 +335,7 @@ impl Engine {
     fn packet(&mut self, packet: &Decoded) {
         self.shard.feed(packet, &mut self.events);
         for event in self.events.drain(..) {
-            self.correlator.event(&event.event);
+            self.correlator.event(event.event);
         }
     }
 
@@ -340,7 +346,7 @@ impl Engine {
         };
         self.shard.tick(at, &mut self.events);
         for event in self.events.drain(..) {
-            self.correlator.event(&event.event);
+            self.correlator.event(event.event);
         }
         self.correlator.tick(at);
         self.look_up_listener(at);
@@ -349,7 +355,7 @@ impl Engine {
     fn finish(&mut self) {
         self.shard.finish(self.last, &mut self.events);
         for event in self.events.drain(..) {
-            self.correlator.event(&event.event);
+            self.correlator.event(event.event);
         }
         self.correlator.finish(self.last);
     }

@@ -4,6 +4,7 @@ pub mod application;
 pub mod correlator;
 mod http;
 mod judge;
+mod judging;
 pub mod keep;
 mod limits;
 #[cfg(feature = "live")]
@@ -16,6 +17,7 @@ pub mod record;
 pub mod replay;
 pub mod shard;
 pub mod shards;
+mod shown;
 #[cfg(feature = "live")]
 pub mod status;
 pub mod summary;

@@ -9,7 +9,7 @@ use std::fs;
 use serde_json::Value;
 
 pub use super::exposition::{Family, Kind, Sample};
-use super::{board::Board, health};
+use super::{board::Board, health, parts};
 use crate::{
     pipeline::{status::Status, summary::Summary},
     types::Severity,
@@ -25,7 +25,7 @@ const LABELLED: &[(&str, &str)] = &[
 ];
 
 /// Paths of the summary that say the same as a metric of their own.
-const ELSEWHERE: &[&str] = &["alerts", "seconds"];
+const ELSEWHERE: &[&str] = &["alerts", "seconds", "identity", "sinks"];
 
 /// What each count means. Those of the kernel count packets unless they say otherwise.
 const HELP: &[(&str, &str)] = &[
@@ -171,6 +171,10 @@ pub fn families(board: &Board) -> Vec<Family> {
     if let Some(status) = board.status() {
         families.extend(of_status(&status));
         families.extend(of_summary(&status.summary));
+    }
+    if let Some(status) = board.status() {
+        families.extend(parts::identity(&status.summary));
+        families.extend(parts::sinks(&status.summary));
     }
     families.extend(of_alerts(board));
     families.extend(process());

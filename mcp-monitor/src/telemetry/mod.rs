@@ -18,6 +18,8 @@ pub mod notify;
 #[cfg(feature = "live")]
 mod page;
 #[cfg(feature = "live")]
+mod parts;
+#[cfg(feature = "live")]
 mod query;
 #[cfg(feature = "live")]
 mod recent;
