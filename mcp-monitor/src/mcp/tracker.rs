@@ -218,7 +218,7 @@ impl Tracker {
 
     /// What is known of each open connection, in no order.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.connections.values().map(|conn| &conn.connection)
+        self.connections.values().map(|conn| &*conn.connection)
     }
 
     /// Open connections.
