@@ -43,6 +43,9 @@ pub struct ApplicationLimits {
     pub decrypt: DecryptLimits,
     /// MCP bodies.
     pub conversation: ConversationLimits,
+    /// Live: the plaintext of TLS may come from a process. Then an encrypted flow is not called opaque
+    /// before [`Application::give_up_plaintext`].
+    pub probed: bool,
 }
 
 /// Counts that the parsers of one shard share.
@@ -85,6 +88,8 @@ pub enum Interest {
     Watch,
     /// TLS: the handshake is over, the rest cannot be read.
     HandshakeOnly,
+    /// TLS whose plaintext comes from the process.
+    Plaintext,
     /// Nothing here.
     Ignored,
 }
@@ -184,6 +189,10 @@ struct Tls {
     events: Vec<TlsEvent>,
     decryptor: Option<Box<Decryptor>>,
     decrypted: Vec<Decrypted>,
+    /// Plaintext comes from the process.
+    fed: bool,
+    /// It was said, or is not to be said any more, that nothing opens the flow.
+    settled: bool,
     /// ALPN said that HTTP/2 is spoken inside.
     http2: bool,
     /// What is said inside, once there is plaintext.
@@ -238,6 +247,7 @@ impl Application {
     /// How the plaintext of this flow is seen.
     pub fn plaintext(&self) -> Plaintext {
         match &self.state {
+            State::Tls(tls) if tls.fed => Plaintext::Uprobe,
             State::Tls(tls) if tls.inner.is_some() => Plaintext::Keylog,
             State::Tls(_) | State::Quic(_) => Plaintext::None,
             State::Http(http) => http.plaintext(),
@@ -250,6 +260,7 @@ impl Application {
         match &self.state {
             State::Probing(_) => Interest::Undecided,
             State::Http(http) => http.interest(),
+            State::Tls(tls) if tls.fed => Interest::Plaintext,
             State::Tls(tls) if tls.stream.is_done() && tls.decryptor.is_none() => Interest::HandshakeOnly,
             State::Quic(quic) if quic.connection.is_done() => Interest::HandshakeOnly,
             State::Tls(_) | State::Quic(_) | State::Datagrams => Interest::Undecided,
@@ -435,7 +446,8 @@ impl Application {
     ) {
         match &mut self.state {
             State::Http(http) => http.fin(direction, at, counters, out),
-            State::Tls(tls) => {
+            // The process may read for a while what came before the FIN.
+            State::Tls(tls) if !tls.fed => {
                 if let Some(inner) = &mut tls.inner {
                     inner.fin(direction, at, counters, out);
                 }
@@ -449,6 +461,7 @@ impl Application {
         match &mut self.state {
             State::Http(http) => http.abort(at, counters, out),
             State::Tls(tls) => {
+                tls.settle(at, out);
                 if let Some(inner) = &mut tls.inner {
                     inner.close(at, counters, out);
                 }
@@ -459,6 +472,77 @@ impl Application {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A stream of plaintext whose packets are not known.
+    pub(super) fn unlinked(limits: ApplicationLimits) -> Self {
+        let mut tls = Tls::new(limits, 0, None, false);
+        tls.fed = true;
+        Self {
+            limits,
+            state: State::Tls(Box::new(tls)),
+            from_start: false,
+            depth: 0,
+            keys: None,
+        }
+    }
+
+    /// The TLS of this flow, or of the tunnel inside it.
+    fn tls(&mut self) -> Option<&mut Tls> {
+        match &mut self.state {
+            State::Tls(tls) => Some(tls),
+            State::Http(http) => http.tunnelled()?.tls(),
+            _ => None,
+        }
+    }
+
+    /// The process behind the flow gives plaintext up: the next of one direction. `false` where the flow
+    /// has no TLS to which it could belong.
+    pub fn plaintext_data(
+        &mut self,
+        direction: Direction,
+        at: At,
+        data: Bytes,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) -> bool {
+        let Some(tls) = self.tls() else { return false };
+        tls.fed = true;
+        tls.settled = true;
+        tls.decryptor = None;
+        tls.decrypted.push(Decrypted::Data { direction, at, data });
+        tls.deliver(at, counters, out);
+        true
+    }
+
+    /// Plaintext of the process is missing here.
+    pub fn plaintext_gap(
+        &mut self,
+        direction: Direction,
+        at: At,
+        bytes: u64,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
+        if let Some(tls) = self.tls() {
+            tls.decrypted.push(Decrypted::Gap { direction, at, bytes });
+            tls.deliver(at, counters, out);
+        }
+    }
+
+    /// The process is done with the connection.
+    pub fn plaintext_end(&mut self, at: At, counters: &mut ApplicationCounters, out: &mut Output) {
+        if let Some(inner) = self.tls().and_then(|tls| tls.inner.as_mut()) {
+            inner.fin(Direction::ToServer, at, counters, out);
+            inner.fin(Direction::ToClient, at, counters, out);
+        }
+    }
+
+    /// No plaintext came in time: an encrypted flow is opaque.
+    pub fn give_up_plaintext(&mut self, at: At, out: &mut Output) {
+        if let Some(tls) = self.tls() {
+            tls.settle(at, out);
         }
     }
 
@@ -482,7 +566,16 @@ impl Application {
                 let mut quic = Box::new(Quic {
                     connection: quic::Connection::new(self.limits.quic),
                     certain: false,
-                    tls: Tls::new(self.limits, self.depth, None, true),
+                    // No probe reads QUIC.
+                    tls: Tls::new(
+                        ApplicationLimits {
+                            probed: false,
+                            ..self.limits
+                        },
+                        self.depth,
+                        None,
+                        true,
+                    ),
                 });
                 quic.datagram(direction, at, payload, counters, out);
                 self.state = State::Quic(quic);
@@ -581,6 +674,8 @@ impl Tls {
             events: Vec::new(),
             decryptor: None,
             decrypted: Vec::new(),
+            fed: false,
+            settled: false,
             http2: false,
             inner: None,
             limits,
@@ -635,6 +730,14 @@ impl Tls {
         self.deliver(at, counters, out);
     }
 
+    /// Says that nothing opens the flow, if that was held back.
+    fn settle(&mut self, at: At, out: &mut Output) {
+        if self.opaque && !self.settled && self.decryptor.is_none() {
+            self.settled = true;
+            out.push((at, FlowEventKind::Opaque));
+        }
+    }
+
     /// Hands plaintext to what speaks inside.
     fn deliver(&mut self, now: At, counters: &mut ApplicationCounters, out: &mut Output) {
         for item in std::mem::take(&mut self.decrypted) {
@@ -670,7 +773,8 @@ impl Tls {
                 Decrypted::Failed { anomaly, .. } => {
                     self.decryptor = None;
                     out.push((now, FlowEventKind::Anomaly(anomaly)));
-                    if self.opaque {
+                    if self.opaque && !self.settled {
+                        self.settled = true;
                         out.push((now, FlowEventKind::Opaque));
                     }
                 }
@@ -726,7 +830,8 @@ impl Tls {
                     }
                     if self.to_server_encrypted && self.to_client_encrypted && !self.opaque {
                         self.opaque = true;
-                        if self.decryptor.is_none() {
+                        if self.decryptor.is_none() && !self.limits.probed && !self.settled {
+                            self.settled = true;
                             out.push((at, FlowEventKind::Opaque));
                         }
                     }

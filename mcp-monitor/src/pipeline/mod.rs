@@ -7,8 +7,11 @@ mod judge;
 pub mod keep;
 mod limits;
 #[cfg(feature = "live")]
+mod links;
+#[cfg(feature = "live")]
 pub mod live;
 mod observe;
+pub mod plaintext;
 mod reading;
 pub mod record;
 pub mod replay;

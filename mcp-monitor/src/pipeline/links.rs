@@ -1,0 +1,379 @@
+//! Which plaintext belongs to which flow.
+//!
+//! A TLS object keeps the `client_random` of its connection, and the ClientHello on the wire shows it:
+//! 32 random bytes that both ends know and no two connections share. That holds whatever thread or event
+//! loop carries the bytes, and whether the library writes to the socket itself or to memory. What cannot be
+//! linked so is a flow of its own, without addresses.
+
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use hashbrown::HashMap;
+use lru::LruCache;
+use memchr::memmem;
+use serde::Serialize;
+
+use crate::{
+    flow::{FlowId, FlowInfo},
+    source::live::{Object, Role},
+    types::{Direction, Process, Timestamp},
+};
+
+/// Connections whose `client_random` is remembered.
+const HELLOS_MAX: usize = 65_536;
+/// TLS objects that are remembered.
+const OBJECTS_MAX: usize = 65_536;
+/// Sockets whose process is remembered.
+const SOCKETS_MAX: usize = 65_536;
+/// How long an encrypted flow waits for plaintext before it is called opaque.
+const PATIENCE: Duration = Duration::from_secs(3);
+const RANDOM: usize = 32;
+
+/// How plaintext was matched with flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct LinkCounters {
+    /// TLS objects that were matched with the packets of their connection.
+    pub linked: u64,
+    /// TLS objects that were not: their plaintext is a flow without addresses.
+    pub unlinked: u64,
+    /// The second end of a connection both of whose ends are on this machine: its plaintext was seen already.
+    pub second_ends: u64,
+    /// Plaintext bytes of second ends.
+    pub second_end_bytes: u64,
+    /// Plaintext bytes that came after the end of their flow.
+    pub late_bytes: u64,
+    /// Plaintext bytes lost between the process and here.
+    pub lost_bytes: u64,
+    /// TLS objects forgotten because the table was full.
+    pub forgotten: u64,
+}
+
+/// A connection whose ClientHello was seen.
+struct Hello {
+    flow: Arc<FlowInfo>,
+    /// Whose plaintext it is.
+    feeder: Option<(Object, Role)>,
+    /// Some of it came.
+    fed: bool,
+}
+
+/// What became of a TLS object.
+#[derive(Clone)]
+pub(super) enum Standing {
+    /// Not known which connection it is.
+    Unknown,
+    /// Its plaintext goes into this flow; the direction is that of what the process writes.
+    Linked(Arc<FlowInfo>, Direction),
+    /// The other end speaks for the connection.
+    SecondEnd,
+}
+
+/// A TLS object.
+struct Known {
+    standing: Standing,
+    role: Option<Role>,
+    process: Arc<Process>,
+    /// Where the next bytes begin: written, read.
+    next: [u64; 2],
+}
+
+/// What to do with a piece of plaintext.
+pub(super) enum Place {
+    /// It goes there, after so many lost bytes.
+    Flow {
+        /// Which.
+        flow: Arc<FlowInfo>,
+        /// Its direction.
+        direction: Direction,
+        /// Lost before it.
+        lost: u64,
+    },
+    /// A flow of its own is to be opened, for a process.
+    Open(Arc<Process>),
+    /// Nowhere.
+    Drop,
+}
+
+/// See the module.
+pub(super) struct Links {
+    hellos: LruCache<[u8; RANDOM], Hello>,
+    by_flow: HashMap<FlowId, [u8; RANDOM]>,
+    objects: LruCache<Object, Known>,
+    /// Where objects of a library keep the random.
+    offsets: HashMap<u32, u32>,
+    /// Process that connected a socket.
+    owners: LruCache<u64, u32>,
+    /// Flows that wait for plaintext, by time of their ClientHello.
+    waiting: VecDeque<(Timestamp, [u8; RANDOM])>,
+    counters: LinkCounters,
+}
+
+fn size(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN)
+}
+
+impl Links {
+    pub(super) fn new() -> Self {
+        Self {
+            hellos: LruCache::new(size(HELLOS_MAX)),
+            by_flow: HashMap::new(),
+            objects: LruCache::new(size(OBJECTS_MAX)),
+            offsets: HashMap::new(),
+            owners: LruCache::new(size(SOCKETS_MAX)),
+            waiting: VecDeque::new(),
+            counters: LinkCounters::default(),
+        }
+    }
+
+    pub(super) fn counters(&self) -> LinkCounters {
+        self.counters
+    }
+
+    /// A process connected a socket.
+    pub(super) fn connected(&mut self, cookie: u64, pid: u32) {
+        self.owners.put(cookie, pid);
+    }
+
+    /// A ClientHello was seen on a flow.
+    pub(super) fn hello(&mut self, flow: &Arc<FlowInfo>, random: [u8; RANDOM], now: Timestamp) {
+        // A second hello, after HelloRetryRequest, has the same random.
+        if self.hellos.contains(&random) || random == [0; RANDOM] {
+            return;
+        }
+        let hello = Hello {
+            flow: flow.clone(),
+            feeder: None,
+            fed: false,
+        };
+        if let Some((old, hello)) = self.hellos.push(random, hello)
+            && old != random
+        {
+            self.by_flow.remove(&hello.flow.id);
+        }
+        self.by_flow.insert(flow.id, random);
+        self.waiting.push_back((now, random));
+    }
+
+    /// A flow is over.
+    pub(super) fn closed(&mut self, flow: FlowId) {
+        if let Some(random) = self.by_flow.remove(&flow) {
+            self.hellos.pop(&random);
+        }
+    }
+
+    /// Flows that waited long enough.
+    pub(super) fn impatient(&mut self, now: Timestamp) -> Vec<Arc<FlowInfo>> {
+        let mut out = Vec::new();
+        while let Some((since, random)) = self.waiting.front() {
+            if since.saturating_add(PATIENCE) > now {
+                break;
+            }
+            if let Some(hello) = self.hellos.peek(random).filter(|hello| !hello.fed) {
+                out.push(hello.flow.clone());
+            }
+            self.waiting.pop_front();
+        }
+        out
+    }
+
+    /// A TLS object was announced. The place of the random in objects of this library, if it was found just
+    /// now, and the socket that is its process's.
+    pub(super) fn announced(&mut self, object: Object, seen: Announced<'_>) -> Found {
+        let known = self.objects.get(&object);
+        let settled = known.is_some_and(|known| !matches!(known.standing, Standing::Unknown));
+        let mut found = Found::default();
+        if settled {
+            return found;
+        }
+        let (random, at) = match self.offsets.get(&seen.target) {
+            Some(at) => (within(seen.memory, at.checked_sub(seen.memory_at)), None),
+            None => match self.search(seen.memory) {
+                Some((random, at)) => (Some(random), at.checked_add(seen.memory_at)),
+                None => (None, None),
+            },
+        };
+        if let Some(at) = at {
+            self.offsets.insert(seen.target, at);
+            found.random_at = Some(at);
+        }
+        let standing = match random {
+            Some(random) => self.match_hello(object, &random, &seen),
+            None => Standing::Unknown,
+        };
+        match &standing {
+            Standing::Linked(flow, _) => {
+                self.counters.linked = self.counters.linked.saturating_add(1);
+                found.socket = flow.cookie.filter(|cookie| !self.owners.contains(cookie));
+            }
+            Standing::SecondEnd => {
+                self.counters.second_ends = self.counters.second_ends.saturating_add(1);
+            }
+            Standing::Unknown => {}
+        }
+        let next = known_next(self.objects.peek(&object));
+        let known = Known {
+            standing,
+            role: seen.role,
+            process: seen.process.clone(),
+            next,
+        };
+        if let Some((old, _)) = self.objects.push(object, known)
+            && old != object
+        {
+            self.counters.forgotten = self.counters.forgotten.saturating_add(1);
+        }
+        found
+    }
+
+    /// Looks for the random of any connection that is waited for.
+    fn search(&self, memory: &[u8]) -> Option<([u8; RANDOM], u32)> {
+        if memory.len() <= RANDOM {
+            return None;
+        }
+        // The newest first: it is this connection's as a rule.
+        self.waiting.iter().rev().find_map(|(_, random)| {
+            let at = memmem::find(memory, random)?;
+            Some((*random, u32::try_from(at).ok()?))
+        })
+    }
+
+    fn match_hello(&mut self, object: Object, random: &[u8; RANDOM], seen: &Announced<'_>) -> Standing {
+        let Some(hello) = self.hellos.get_mut(random) else {
+            return Standing::Unknown;
+        };
+        let connected = hello.flow.cookie.and_then(|cookie| self.owners.get(&cookie));
+        let role = seen.role.unwrap_or(match connected {
+            Some(pid) if *pid == object.pid => Role::Client,
+            Some(_) => Role::Server,
+            // Of both ends the client speaks first.
+            None if hello.feeder.is_none() && seen.first_writes => Role::Client,
+            None => Role::Server,
+        });
+        match &hello.feeder {
+            // The client's end is asked as long as nothing was taken from the other.
+            Some((_, Role::Server)) if role == Role::Client && !hello.fed => {}
+            Some((other, _)) if *other != object => return Standing::SecondEnd,
+            _ => {}
+        }
+        hello.feeder = Some((object, role));
+        let direction = match role {
+            Role::Client => Direction::ToServer,
+            Role::Server => Direction::ToClient,
+        };
+        Standing::Linked(hello.flow.clone(), direction)
+    }
+
+    /// Where the plaintext of an object goes.
+    pub(super) fn place(&mut self, object: Object, written: bool, offset: u64, length: u64) -> Place {
+        let Some(known) = self.objects.get_mut(&object) else {
+            // Its announcement was lost, or it was forgotten.
+            self.counters.lost_bytes = self.counters.lost_bytes.saturating_add(length);
+            return Place::Drop;
+        };
+        let [next_written, next_read] = &mut known.next;
+        let next = if written { next_written } else { next_read };
+        let lost = offset.saturating_sub(*next);
+        *next = offset.saturating_add(length);
+        match &known.standing {
+            Standing::Linked(flow, direction) => {
+                if let Some(random) = self.by_flow.get(&flow.id)
+                    && let Some(hello) = self.hellos.get_mut(random)
+                {
+                    if hello.feeder.is_some_and(|(feeder, _)| feeder != object) {
+                        known.standing = Standing::SecondEnd;
+                        self.counters.second_end_bytes =
+                            self.counters.second_end_bytes.saturating_add(length);
+                        return Place::Drop;
+                    }
+                    hello.fed = true;
+                }
+                self.counters.lost_bytes = self.counters.lost_bytes.saturating_add(lost);
+                Place::Flow {
+                    flow: flow.clone(),
+                    direction: if written { *direction } else { direction.reversed() },
+                    lost,
+                }
+            }
+            Standing::SecondEnd => {
+                self.counters.second_end_bytes = self.counters.second_end_bytes.saturating_add(length);
+                Place::Drop
+            }
+            Standing::Unknown => Place::Open(known.process.clone()),
+        }
+    }
+
+    /// A flow was opened for an object of which it is not known which connection it is.
+    pub(super) fn opened(&mut self, object: Object, flow: &Arc<FlowInfo>, written: bool) {
+        self.counters.unlinked = self.counters.unlinked.saturating_add(1);
+        if let Some(known) = self.objects.get_mut(&object) {
+            // Who writes first is the client, in HTTP.
+            let client = match known.role {
+                Some(role) => role == Role::Client,
+                None => written,
+            };
+            let direction = if client {
+                Direction::ToServer
+            } else {
+                Direction::ToClient
+            };
+            known.standing = Standing::Linked(flow.clone(), direction);
+        }
+    }
+
+    /// Plaintext came for a flow that is over.
+    pub(super) fn late(&mut self, bytes: u64) {
+        self.counters.late_bytes = self.counters.late_bytes.saturating_add(bytes);
+    }
+
+    /// An object was freed: its flow, if it has one for itself, and bytes lost at its end in the direction of
+    /// writing and of reading.
+    pub(super) fn ended(&mut self, object: Object, written: u64, read: u64) -> Option<Ended> {
+        let known = self.objects.pop(&object)?;
+        let Standing::Linked(flow, direction) = known.standing else {
+            return None;
+        };
+        let [next_written, next_read] = known.next;
+        let lost = [
+            (direction, written.saturating_sub(next_written)),
+            (direction.reversed(), read.saturating_sub(next_read)),
+        ];
+        for (_, bytes) in lost {
+            self.counters.lost_bytes = self.counters.lost_bytes.saturating_add(bytes);
+        }
+        Some(Ended { flow, lost })
+    }
+}
+
+fn known_next(known: Option<&Known>) -> [u64; 2] {
+    known.map_or([0; 2], |known| known.next)
+}
+
+fn within(memory: &[u8], at: Option<u32>) -> Option<[u8; RANDOM]> {
+    let at = usize::try_from(at?).ok()?;
+    memory.get(at..)?.first_chunk().copied()
+}
+
+/// A TLS object as it was announced.
+pub(super) struct Announced<'a> {
+    pub(super) role: Option<Role>,
+    pub(super) process: &'a Arc<Process>,
+    pub(super) target: u32,
+    pub(super) memory_at: u32,
+    pub(super) memory: &'a [u8],
+    /// It is about to write; else it read already.
+    pub(super) first_writes: bool,
+}
+
+/// What an announcement taught.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Found {
+    /// Where objects of the library keep the random.
+    pub(super) random_at: Option<u32>,
+    /// A socket whose process was not known.
+    pub(super) socket: Option<u64>,
+}
+
+/// A TLS object that was freed.
+pub(super) struct Ended {
+    pub(super) flow: Arc<FlowInfo>,
+    pub(super) lost: [(Direction, u64); 2],
+}
