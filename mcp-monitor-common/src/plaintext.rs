@@ -12,16 +12,6 @@ pub const SNAPSHOT: usize = 1024;
 /// Bytes of a `client_random` (RFC 8446 section 4.1.2).
 pub const RANDOM: usize = 32;
 
-/// Which end of the connection a TLS object is.
-pub mod role {
-    /// The library was not heard to say.
-    pub const UNKNOWN: u8 = 0;
-    /// It connects.
-    pub const CLIENT: u8 = 1;
-    /// It accepts.
-    pub const SERVER: u8 = 2;
-}
-
 /// Bits of [`PlaintextRecord::flags`].
 pub mod flags {
     /// The process wrote it; else it read it.
@@ -52,15 +42,13 @@ pub struct ObjectState {
     pub read: u64,
     /// Cookie of the socket on which it was seen to send; 0 while it was not.
     pub socket: u64,
-    /// See [`role`].
-    pub role: u8,
     /// 1 once it was announced before its first write, which is as a rule early enough to be the first
     /// of both ends.
     pub early: u8,
     /// 1 once it was announced with its first plaintext, when the handshake is over for sure.
     pub announced: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 6],
 }
 
 /// A call into the library that has not returned.
@@ -87,8 +75,8 @@ pub struct Call {
 pub struct ObjectRecord {
     /// [`kind::TLS_OBJECT`](crate::record::kind::TLS_OBJECT).
     pub kind: u8,
-    /// See [`role`].
-    pub role: u8,
+    /// 1 if it writes; else it reads.
+    pub writes: u8,
     /// Zero.
     pub reserved: u16,
     /// Process id in the host's namespace.

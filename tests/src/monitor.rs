@@ -23,6 +23,10 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// Alerts as text instead of JSON lines.
     pub text: bool,
+    /// Program configuration.
+    pub config: Option<PathBuf>,
+    /// Records wanted, as for `--emit`; alerts where empty.
+    pub emit: &'static str,
 }
 
 /// `mcp-monitor run`, attached.
@@ -65,6 +69,12 @@ impl Monitor {
         command.args(["--format", if options.text { "text" } else { "json" }]);
         if let Some(pins) = &options.pins {
             command.arg("--pins").arg(pins);
+        }
+        if let Some(config) = &options.config {
+            command.arg("--config").arg(config);
+        }
+        if !options.emit.is_empty() {
+            command.args(["--emit", options.emit]);
         }
         if let Some(cgroup) = &options.cgroup {
             command.arg("--cgroup").arg(cgroup);

@@ -5,6 +5,7 @@ mod error;
 pub mod limits;
 pub mod origin;
 pub mod pins;
+pub mod plaintext;
 pub mod program;
 pub mod quantity;
 pub mod state;

@@ -7,14 +7,15 @@
 
 use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use lru::LruCache;
 use memchr::memmem;
 use serde::Serialize;
 
 use crate::{
+    config::plaintext::{Mode, Plaintext},
     flow::{FlowId, FlowInfo},
-    source::live::{Object, Role},
+    source::live::Object,
     types::{Direction, Process, Timestamp},
 };
 
@@ -43,8 +44,17 @@ pub struct LinkCounters {
     pub late_bytes: u64,
     /// Plaintext bytes lost between the process and here.
     pub lost_bytes: u64,
+    /// Plaintext bytes of processes whose plaintext is off, or of TLS objects that are not known.
+    pub unclaimed_bytes: u64,
     /// TLS objects forgotten because the table was full.
     pub forgotten: u64,
+}
+
+/// Which end of its connection a TLS object is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    Client,
+    Server,
 }
 
 /// A connection whose ClientHello was seen.
@@ -70,7 +80,6 @@ pub(super) enum Standing {
 /// A TLS object.
 struct Known {
     standing: Standing,
-    role: Option<Role>,
     process: Arc<Process>,
     /// Where the next bytes begin: written, read.
     next: [u64; 2],
@@ -95,6 +104,9 @@ pub(super) enum Place {
 
 /// See the module.
 pub(super) struct Links {
+    policy: Plaintext,
+    /// Flows of whose messages no body is kept.
+    metadata: HashSet<FlowId>,
     hellos: LruCache<[u8; RANDOM], Hello>,
     by_flow: HashMap<FlowId, [u8; RANDOM]>,
     objects: LruCache<Object, Known>,
@@ -112,8 +124,10 @@ fn size(n: usize) -> NonZeroUsize {
 }
 
 impl Links {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(policy: Plaintext) -> Self {
         Self {
+            policy,
+            metadata: HashSet::new(),
             hellos: LruCache::new(size(HELLOS_MAX)),
             by_flow: HashMap::new(),
             objects: LruCache::new(size(OBJECTS_MAX)),
@@ -153,8 +167,14 @@ impl Links {
         self.waiting.push_back((now, random));
     }
 
+    /// Whether the bodies of a flow's messages are to be forgotten.
+    pub(super) fn is_metadata(&self, flow: FlowId) -> bool {
+        self.metadata.contains(&flow)
+    }
+
     /// A flow is over.
     pub(super) fn closed(&mut self, flow: FlowId) {
+        self.metadata.remove(&flow);
         if let Some(random) = self.by_flow.remove(&flow) {
             self.hellos.pop(&random);
         }
@@ -181,7 +201,8 @@ impl Links {
         let known = self.objects.get(&object);
         let settled = known.is_some_and(|known| !matches!(known.standing, Standing::Unknown));
         let mut found = Found::default();
-        if settled {
+        let mode = self.policy.mode_of(seen.process);
+        if settled || mode == Mode::Off {
             return found;
         }
         let (random, at) = match self.offsets.get(&seen.target) {
@@ -201,6 +222,9 @@ impl Links {
         };
         match &standing {
             Standing::Linked(flow, _) => {
+                if mode == Mode::Metadata {
+                    self.metadata.insert(flow.id);
+                }
                 self.counters.linked = self.counters.linked.saturating_add(1);
                 found.socket = flow.cookie.filter(|cookie| !self.owners.contains(cookie));
             }
@@ -212,7 +236,6 @@ impl Links {
         let next = known_next(self.objects.peek(&object));
         let known = Known {
             standing,
-            role: seen.role,
             process: seen.process.clone(),
             next,
         };
@@ -241,13 +264,13 @@ impl Links {
             return Standing::Unknown;
         };
         let connected = hello.flow.cookie.and_then(|cookie| self.owners.get(&cookie));
-        let role = seen.role.unwrap_or(match connected {
+        let role = match connected {
             Some(pid) if *pid == object.pid => Role::Client,
             Some(_) => Role::Server,
             // Of both ends the client speaks first.
-            None if hello.feeder.is_none() && seen.first_writes => Role::Client,
+            None if hello.feeder.is_none() && seen.writes => Role::Client,
             None => Role::Server,
-        });
+        };
         match &hello.feeder {
             // The client's end is asked as long as nothing was taken from the other.
             Some((_, Role::Server)) if role == Role::Client && !hello.fed => {}
@@ -265,8 +288,8 @@ impl Links {
     /// Where the plaintext of an object goes.
     pub(super) fn place(&mut self, object: Object, written: bool, offset: u64, length: u64) -> Place {
         let Some(known) = self.objects.get_mut(&object) else {
-            // Its announcement was lost, or it was forgotten.
-            self.counters.lost_bytes = self.counters.lost_bytes.saturating_add(length);
+            // It is not wanted, its announcement was lost, or it was forgotten.
+            self.counters.unclaimed_bytes = self.counters.unclaimed_bytes.saturating_add(length);
             return Place::Drop;
         };
         let [next_written, next_read] = &mut known.next;
@@ -305,17 +328,16 @@ impl Links {
     pub(super) fn opened(&mut self, object: Object, flow: &Arc<FlowInfo>, written: bool) {
         self.counters.unlinked = self.counters.unlinked.saturating_add(1);
         if let Some(known) = self.objects.get_mut(&object) {
-            // Who writes first is the client, in HTTP.
-            let client = match known.role {
-                Some(role) => role == Role::Client,
-                None => written,
-            };
-            let direction = if client {
+            // Who is met writing is taken for the client: HTTP/1's beginnings tell where that is wrong.
+            let direction = if written {
                 Direction::ToServer
             } else {
                 Direction::ToClient
             };
             known.standing = Standing::Linked(flow.clone(), direction);
+            if self.policy.mode_of(&known.process) == Mode::Metadata {
+                self.metadata.insert(flow.id);
+            }
         }
     }
 
@@ -354,13 +376,12 @@ fn within(memory: &[u8], at: Option<u32>) -> Option<[u8; RANDOM]> {
 
 /// A TLS object as it was announced.
 pub(super) struct Announced<'a> {
-    pub(super) role: Option<Role>,
     pub(super) process: &'a Arc<Process>,
     pub(super) target: u32,
     pub(super) memory_at: u32,
     pub(super) memory: &'a [u8],
-    /// It is about to write; else it read already.
-    pub(super) first_writes: bool,
+    /// It writes; else it read already.
+    pub(super) writes: bool,
 }
 
 /// What an announcement taught.

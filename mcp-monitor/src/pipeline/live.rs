@@ -22,9 +22,9 @@ use super::{
 use crate::{
     alert::AlerterOptions,
     attribution::find_listener,
-    config::{origin::OriginTables, pins::Pins},
+    config::{origin::OriginTables, pins::Pins, plaintext::Plaintext},
     decode::{Decoded, Decoder},
-    mcp::{FlowEventKind, tracker::TrackerLimits},
+    mcp::{FlowEvent, FlowEventKind, tracker::TrackerLimits},
     source::{
         live::{FlowVerdict, LiveError, LiveOptions, LiveRecord, LiveSource, Object},
         verdict::HostDrift,
@@ -40,6 +40,8 @@ pub struct RunOptions {
     pub wanted: Wanted,
     /// How to attach.
     pub source: LiveOptions,
+    /// Whose TLS is read; nobody's unless [`LiveOptions::plaintext`] is set.
+    pub plaintext: Plaintext,
     /// Caps of the flow table and the parsers.
     pub shard: ShardLimits,
     /// Caps of the tracker.
@@ -107,7 +109,7 @@ pub async fn run<E>(
             false,
         ),
         shard: Shard::new(0, limits),
-        links: Links::new(),
+        links: Links::new(options.plaintext),
         randoms: Vec::new(),
         events: Vec::new(),
         last: At::default(),
@@ -207,6 +209,18 @@ pub async fn run<E>(
     })
 }
 
+/// Only kind, method and size of a message, and no other body.
+fn without_body(event: &mut FlowEvent) {
+    match &mut event.kind {
+        FlowEventKind::Message(message) => {
+            message.body = Bytes::new();
+            (message.params, message.result, message.error) = (None, None, None);
+        }
+        FlowEventKind::Document(document) => document.body = Bytes::new(),
+        _ => {}
+    }
+}
+
 fn verdict(interest: Interest) -> Option<FlowVerdict> {
     match interest {
         Interest::Undecided => None,
@@ -278,7 +292,7 @@ impl Engine {
                 }
                 LiveRecord::TlsObject {
                     object,
-                    role,
+                    writes,
                     process,
                     target,
                     memory_at,
@@ -288,12 +302,11 @@ impl Engine {
                     let found = self.links.announced(
                         object,
                         Announced {
-                            role,
                             process: &process,
                             target,
                             memory_at,
                             memory: &memory,
-                            first_writes: true,
+                            writes,
                         },
                     );
                     self.randoms.extend(found.random_at.map(|place| (target, place)));
@@ -376,8 +389,8 @@ impl Engine {
 
     /// Events of flows go to where flows meet, and what the links need of them to those.
     fn pass_events(&mut self) {
-        for event in self.events.drain(..) {
-            let event = &event.event;
+        let mut events = std::mem::take(&mut self.events);
+        for Event { event, .. } in &mut events {
             match &event.kind {
                 FlowEventKind::ClientHello(hello) => {
                     self.links.hello(&event.flow.info, hello.random, event.at.time);
@@ -385,8 +398,13 @@ impl Engine {
                 FlowEventKind::Close(_) => self.links.closed(event.flow.info.id),
                 _ => {}
             }
+            if self.links.is_metadata(event.flow.info.id) {
+                without_body(event);
+            }
             self.correlator.event(event);
         }
+        events.clear();
+        self.events = events;
     }
 
     /// Where a server of this machine listens that was seen to speak MCP. One a second: the look-up goes

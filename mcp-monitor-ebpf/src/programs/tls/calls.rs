@@ -11,7 +11,7 @@ use mcp_monitor_common::{
     counter::Counter,
     plaintext::{
         Call, ObjectEndRecord, ObjectKey, ObjectRecord, ObjectState, PlaintextRecord, RANDOM, SNAPSHOT,
-        flags as bits, role,
+        flags as bits,
     },
     record::{CHUNK, MAX_CHUNKS, SegmentRecord, kind},
 };
@@ -67,10 +67,9 @@ pub(crate) fn object(site: &Site) -> Option<*mut ObjectState> {
         written: 0,
         read: 0,
         socket: 0,
-        role: role::UNKNOWN,
         early: 0,
         announced: 0,
-        reserved: [0; 5],
+        reserved: [0; 6],
     };
     maps::put_tls_object(&site.key, &state);
     maps::tls_object(&site.key)
@@ -85,7 +84,7 @@ pub(crate) fn before_write(site: &Site) {
         unsafe {
             if (*state).early == 0 && (*state).announced == 0 {
                 (*state).early = 1;
-                announce(site, state);
+                announce(site, state, true);
             }
         }
     }
@@ -103,7 +102,7 @@ pub(crate) fn returned(site: &Site, call: &Call, length: u32) {
     unsafe {
         if (*state).announced == 0 {
             (*state).announced = 1;
-            announce(site, state);
+            announce(site, state, call.flags & bits::WRITTEN != 0);
         }
         let counted = if call.flags & bits::WRITTEN != 0 {
             core::ptr::addr_of_mut!((*state).written)
@@ -183,7 +182,7 @@ unsafe fn pieces(slot: *mut Slot, buffer: u64, length: u32) {
 ///
 /// `state` is a value of the table.
 #[inline(always)]
-unsafe fn announce(site: &Site, state: *mut ObjectState) {
+unsafe fn announce(site: &Site, state: *mut ObjectState, writes: bool) {
     let Some(slot) = scratch::take() else {
         return;
     };
@@ -197,7 +196,7 @@ unsafe fn announce(site: &Site, state: *mut ObjectState) {
         let record = head::<ObjectRecord>(slot);
         *record = ObjectRecord {
             kind: kind::TLS_OBJECT,
-            role: (*state).role,
+            writes: u8::from(writes),
             reserved: 0,
             pid: site.key.pid,
             time: now(),

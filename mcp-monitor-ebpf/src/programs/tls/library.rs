@@ -1,14 +1,15 @@
 //! Probes on libraries with C calling conventions: OpenSSL, BoringSSL, GnuTLS (uprobes 4.14, cookies 5.15).
 //!
-//! A call of one function may reach the probe of another (`SSL_connect` that of `SSL_do_handshake`): the
-//! innermost call takes the place of the outer one, whose return then finds nothing to say.
+//! A call of one function may reach the probe of another (`gnutls_record_send` that of
+//! `gnutls_record_send2`): the innermost call takes the place of the outer one, whose return then finds
+//! nothing to say.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use mcp_monitor_common::plaintext::{Call, flags as bits, role};
+use mcp_monitor_common::plaintext::{Call, flags as bits};
 
 use crate::{
     maps,
@@ -66,37 +67,11 @@ pub(crate) fn mcp_tls_return(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// `SSL_free`, `SSL_clear`, `gnutls_deinit`: the address may be used again.
+/// `SSL_free`, `gnutls_deinit`: the address may be used again.
 #[uprobe]
 pub(crate) fn mcp_tls_free(ctx: ProbeContext) -> u32 {
     if let Some(object) = ctx.arg::<u64>(0) {
         calls::freed(bpf_get_current_pid_tgid(), object);
-    }
-    0
-}
-
-/// `SSL_set_connect_state`, `SSL_connect`.
-#[uprobe]
-pub(crate) fn mcp_tls_client(ctx: ProbeContext) -> u32 {
-    takes(&ctx, role::CLIENT)
-}
-
-/// `SSL_set_accept_state`, `SSL_accept`.
-#[uprobe]
-pub(crate) fn mcp_tls_server(ctx: ProbeContext) -> u32 {
-    takes(&ctx, role::SERVER)
-}
-
-#[inline(always)]
-fn takes(ctx: &ProbeContext, role: u8) -> u32 {
-    if calls::watched()
-        && let Some(object) = ctx.arg::<u64>(0)
-    {
-        let site = Site::of(bpf_get_current_pid_tgid(), object, ctx);
-        if let Some(state) = calls::object(&site) {
-            // SAFETY: a value of the table; one byte.
-            unsafe { (*state).role = role };
-        }
     }
     0
 }

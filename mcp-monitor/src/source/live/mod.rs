@@ -33,7 +33,7 @@ pub use self::{
     error::LiveError,
     features::Features,
     load::{cgroup2_root, missing_capabilities},
-    tls::{Object, Role},
+    tls::Object,
 };
 use super::verdict::{PinnedHost, Verdicts};
 use crate::{
@@ -140,8 +140,8 @@ pub enum LiveRecord {
         at: At,
         /// Which.
         object: Object,
-        /// Which end of its connection it is, if its library was heard to say.
-        role: Option<Role>,
+        /// It writes; else it reads.
+        writes: bool,
         /// Whose it is.
         process: Arc<Process>,
         /// The socket on which it was seen to send.

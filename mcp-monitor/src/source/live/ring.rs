@@ -21,7 +21,7 @@ use super::{
     LiveRecord,
     clock::Clock,
     pins::Pins,
-    tls::{Object, Role, Subject},
+    tls::{Object, Subject},
 };
 use crate::{
     attribution::Attribution,
@@ -230,11 +230,7 @@ impl Reader {
         out.push(LiveRecord::TlsObject {
             at: from.at,
             object: object(head.pid, head.object, head.born),
-            role: match head.role {
-                plaintext::role::CLIENT => Some(Role::Client),
-                plaintext::role::SERVER => Some(Role::Server),
-                _ => None,
-            },
+            writes: head.writes != 0,
             process: self.attribution.process(head.pid, &head.comm, head.cgroup),
             socket: cookie(head.socket),
             target: head.target,

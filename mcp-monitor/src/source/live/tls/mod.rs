@@ -4,13 +4,11 @@
 //! [`Probes`] puts the kernel's probes on them. A probe sits on a file, whoever maps it: a process that
 //! loads a library later is seen from its first call.
 
-mod find;
 mod probes;
 mod process;
 mod scan;
 
 pub use self::{
-    find::Unreadable,
     probes::{Probes, TlsCounters},
     scan::{Change, Scanner, Subject},
 };
@@ -25,13 +23,4 @@ pub struct Object {
     pub address: u64,
     /// Nanoseconds since boot.
     pub born: u64,
-}
-
-/// Which end of its connection a TLS object is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Role {
-    /// It connects.
-    Client,
-    /// It accepts.
-    Server,
 }

@@ -13,24 +13,21 @@ use aya::{
 use hashbrown::HashMap;
 use serde::Serialize;
 
-use super::{
-    find::Site,
-    scan::{Change, Target},
+use super::scan::{Change, Target};
+use crate::source::{
+    binary::{Function, Library, Probe, ProbeKind},
+    live::{LiveError, load},
 };
-use crate::source::live::{LiveError, load};
 
 /// Programs on functions.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 6] = [
     "mcp_tls_write",
     "mcp_tls_write_ex",
     "mcp_tls_read",
     "mcp_tls_read_ex",
-    RETURN,
-    "mcp_tls_client",
-    "mcp_tls_server",
+    "mcp_tls_return",
     "mcp_tls_free",
 ];
-const RETURN: &str = "mcp_tls_return";
 const EXEC: &str = "mcp_exec";
 
 /// How the probes fare.
@@ -92,7 +89,7 @@ impl Probes {
             }
             Change::Unreadable { pid, path, reason } => {
                 self.counters.unreadable = self.counters.unreadable.saturating_add(1);
-                tracing::warn!(pid, %path, %reason, "the TLS of this process cannot be read");
+                tracing::info!(pid, %path, %reason, "the TLS of this program cannot be read");
             }
         }
     }
@@ -101,21 +98,21 @@ impl Probes {
         // The number is perhaps another file's from before.
         let _ = self.random.set(target.number, 0, 0);
         let mut links = Vec::new();
-        for (offset, site) in &target.functions {
-            let (entry, returns) = match site {
-                Site::Entry(program) => (*program, false),
-                Site::EntryAndReturn(program) => (*program, true),
-            };
-            // The return first: a call whose entry was seen and whose return was not would wait for nothing.
-            let wanted = returns.then_some(RETURN).into_iter().chain([entry]);
-            for program in wanted {
-                match probe(programs, program, target, *offset) {
-                    Ok(link) => links.push(link),
-                    Err(error) => {
-                        self.counters.refused = self.counters.refused.saturating_add(1);
-                        tracing::warn!(path = %target.path, program, %error, "no plaintext from this library");
-                        return;
-                    }
+        // Returns first: a call whose entry was seen and whose return was not would wait for nothing.
+        let mut wanted: Vec<(&str, u64)> = target
+            .plans
+            .iter()
+            .flat_map(|plan| plan.probes.iter().map(|probe| (plan.library, probe)))
+            .filter_map(|(library, probe)| Some((program(library, probe)?, probe.file_offset)))
+            .collect();
+        wanted.sort_by_key(|(program, offset)| (*program != RETURN, *offset));
+        for (program, offset) in wanted {
+            match attach(programs, program, target, offset) {
+                Ok(link) => links.push(link),
+                Err(error) => {
+                    self.counters.refused = self.counters.refused.saturating_add(1);
+                    tracing::warn!(path = %target.path, program, %error, "no plaintext from this library");
+                    return;
                 }
             }
         }
@@ -139,7 +136,28 @@ impl Probes {
     }
 }
 
-fn probe(
+const RETURN: &str = "mcp_tls_return";
+
+/// The program that belongs on a place; `None` where none is needed.
+const fn program(library: Library, probe: &Probe) -> Option<&'static str> {
+    match library {
+        Library::OpenSsl | Library::BoringSsl | Library::GnuTls => {}
+        Library::Go | Library::Rustls | Library::Unknown => return None,
+    }
+    match (probe.function, probe.kind) {
+        (Function::Write, ProbeKind::Entry) => Some("mcp_tls_write"),
+        (Function::WriteEx, ProbeKind::Entry) => Some("mcp_tls_write_ex"),
+        (Function::Read, ProbeKind::Entry) => Some("mcp_tls_read"),
+        (Function::ReadEx, ProbeKind::Entry) => Some("mcp_tls_read_ex"),
+        (Function::Write | Function::WriteEx | Function::Read | Function::ReadEx, ProbeKind::Return) => {
+            Some(RETURN)
+        }
+        (Function::Free, ProbeKind::Entry) => Some("mcp_tls_free"),
+        _ => None,
+    }
+}
+
+fn attach(
     programs: &mut Ebpf,
     name: &'static str,
     target: &Target,

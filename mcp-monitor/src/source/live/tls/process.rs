@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::source::binary::{self, BinaryError};
+
 /// A file, whatever its name: device and inode.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(super) struct FileKey {
@@ -99,10 +101,11 @@ pub(super) fn is_library(path: &str) -> bool {
 }
 
 /// Opens the very file that is mapped, even where it was deleted or replaced since.
-pub(super) fn open(pid: u32, mapping: &Mapping) -> io::Result<File> {
-    File::open(format!("/proc/{pid}/map_files/{}", mapping.range)).or_else(|_| {
+pub(super) fn open(pid: u32, mapping: &Mapping) -> Result<File, BinaryError> {
+    let mapped = PathBuf::from(format!("/proc/{pid}/map_files/{}", mapping.range));
+    binary::open(&mapped).or_else(|_| {
         let path = mapping.path.trim_start_matches('/');
-        File::open(root(pid).join(path))
+        binary::open(&root(pid).join(path))
     })
 }
 

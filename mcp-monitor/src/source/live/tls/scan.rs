@@ -15,10 +15,8 @@ use std::{
 use hashbrown::{HashMap, HashSet};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{
-    find::{self, Site, Unreadable},
-    process::{self, FileKey, Mapping},
-};
+use super::process::{self, FileKey, Mapping};
+use crate::source::binary::{self, Plan, Unreadable};
 
 /// How often all of `/proc` is gone through, for what neither executed nor connected since, and for what
 /// is no longer used.
@@ -91,7 +89,7 @@ pub struct Target {
     pub(super) file: File,
     /// Path as the process that brought it names it.
     pub(super) path: Box<str>,
-    pub(super) functions: Vec<(u64, Site)>,
+    pub(super) plans: Vec<Plan>,
 }
 
 /// The thread, and how to talk to it.
@@ -292,7 +290,7 @@ impl Scan {
         for dir in LIBRARY_DIRS {
             for name in LIBRARY_NAMES {
                 let path = Path::new(dir).join(name);
-                if let Ok(file) = File::open(root.join(&path)) {
+                if let Ok(file) = binary::open(&root.join(&path)) {
                     let path = format!("/{}", path.display());
                     self.file(file, &path);
                 }
@@ -313,26 +311,25 @@ impl Scan {
             self.files
                 .retain(|_, content| matches!(content, Content::Target(_)));
         }
-        match find::functions(&file) {
-            Ok(functions) => {
-                let number = self.number()?;
-                self.files.insert(key, Content::Target(number));
-                self.targets.insert(number, key);
-                self.used.insert(number);
-                self.say(Change::Attach(Target {
-                    number,
-                    file,
-                    path: path.into(),
-                    functions,
-                }));
-                Some((key, None))
-            }
-            Err(reason) => {
-                self.files.insert(key, Content::Nothing);
-                let tell = reason != Unreadable::NoFunctions && reason != Unreadable::NotElf;
-                Some((key, tell.then_some(reason)))
-            }
+        let Ok(examined) = binary::examine(&file) else {
+            self.files.insert(key, Content::Nothing);
+            return Some((key, None));
+        };
+        if examined.plans.is_empty() {
+            self.files.insert(key, Content::Nothing);
+            return Some((key, examined.unreadable.into_iter().next()));
         }
+        let number = self.number()?;
+        self.files.insert(key, Content::Target(number));
+        self.targets.insert(number, key);
+        self.used.insert(number);
+        self.say(Change::Attach(Target {
+            number,
+            file,
+            path: path.into(),
+            plans: examined.plans,
+        }));
+        Some((key, None))
     }
 
     fn number(&mut self) -> Option<u32> {
@@ -387,7 +384,7 @@ mod tests {
         let mut paths = Vec::new();
         while let Ok(change) = changes.try_recv() {
             if let Change::Attach(target) = change {
-                assert!(!target.functions.is_empty());
+                assert!(!target.plans.is_empty());
                 paths.push(target.path);
             }
         }
