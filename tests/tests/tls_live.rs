@@ -4,6 +4,7 @@
 //! each connection, which has the same library, must add nothing.
 #![cfg(target_os = "linux")]
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -51,9 +52,12 @@ impl Stage {
                  endpoints:\n\
                  \x20 - name: market-data\n\
                  \x20   url: https://{NAME}:{PORT}/mcp\n\
-                 \x20   mcp: {{transport: streamable-http, min_protocol_version: \"2025-03-26\"}}\n\
+                 \x20   mcp: {{transport: streamable-http, min_protocol_version: \"2025-03-26\",\n\
+                 \x20     tools: {{get_quote: \"sha256:{}\"}}}}\n\
                  \x20   first_party: true\n\
-                 resolvers: [10.96.0.10]\n"
+                 resolvers: [10.96.0.10]\n",
+                // Of no definition: what is listed over either scheme differs from it.
+                "0".repeat(64)
             ),
         )?;
         Ok(Self {
@@ -137,13 +141,17 @@ fn assert_seen(watched: &Watched, counted: &Counted) {
         );
     }
     assert!(plaintext(watched, "linked") > 0, "{}", watched.summary);
+    for flow in records(watched, "flow") {
+        if flow["flow"]["plaintext"] == "uprobe" {
+            assert!(flow["process"]["pid"].as_u64() > Some(0), "{flow}");
+        }
+    }
     for message in records(watched, "message") {
         let flow = &message["flow"];
         assert_eq!(flow["plaintext"], "uprobe", "{message}");
         assert_eq!(flow["client"]["ip"], "10.1.0.5", "{message}");
         assert_eq!(flow["server"]["ip"], APPROVED.v4, "{message}");
         assert_eq!(flow["server"]["port"], PORT, "{message}");
-        assert!(message["process"]["pid"].as_u64() > Some(0), "{message}");
     }
 }
 
@@ -228,44 +236,62 @@ fn a_process_that_was_there_before() {
     }
 }
 
+/// An attack on a server: its name moves to a host that plays it with an older protocol and an edited
+/// tool, and then redirects.
+fn attack(https: bool) -> Result<(BTreeSet<String>, Watched)> {
+    let stage = Stage::new()?;
+    let scheme = if https { "https" } else { "http" };
+    let monitor = stage.monitor("{}\n")?;
+    let tls = |mut options: Value| {
+        if https {
+            options["tls"] = stage.tls();
+        }
+        options
+    };
+    let mut server = Server::PythonJson.start(&stage.scene.approved, PORT, &tls(json!({})))?;
+    let options = json!({
+        "url": format!("{scheme}://{NAME}:{PORT}/mcp"), "full": false, "calls": 1, "sdk": "1.30",
+        "headers": {"x-api-key": "mk-0123456789abcdef01234"},
+    });
+    stage.client(Client::TypeScript, &options)?.wait(SESSION)?;
+    server.stop(Duration::from_secs(10))?;
+    let rogue = tls(json!({"next": format!("{scheme}://{}:9443", ROGUE.v4)}));
+    stage.scene.place(ROGUE, &[Family::V4]);
+    let _rogue = Server::Script("rogue.mjs").start(&stage.scene.rogue, PORT, &rogue)?;
+    for _ in 0..2 {
+        stage.client(Client::TypeScript, &options)?.wait(SESSION)?;
+    }
+    let watched = monitor.stop()?;
+    let seen_how = if https { "uprobe" } else { "packet" };
+    let rules = records(&watched, "alert")
+        .iter()
+        .filter(|alert| alert["flow"]["plaintext"] == seen_how)
+        .filter_map(|alert| Some(alert["rule"].as_str()?.to_owned()))
+        .collect();
+    Ok((rules, watched))
+}
+
 /// The rules that need plaintext fire over HTTPS as they do over HTTP.
 #[test]
 fn a_rogue_server_is_found_over_https() {
     if !ready("a_rogue_server_is_found_over_https") {
         return;
     }
-    let run = || -> Result<Watched> {
-        let stage = Stage::new()?;
-        let monitor = stage.monitor("{}\n")?;
-        let mut server = stage.server("1.3")?;
-        let options = json!({"full": false, "calls": 1, "sdk": "1.30", "headers": {"x-api-key": "mk-0123456789abcdef01234"}});
-        stage.client(Client::TypeScript, &options)?.wait(SESSION)?;
-        server.stop(Duration::from_secs(10))?;
-        let rogue = json!({"tls": stage.tls(), "next": format!("https://{}:9443", ROGUE.v4)});
-        stage.scene.place(ROGUE, &[Family::V4]);
-        let _rogue = Server::Script("rogue.mjs").start(&stage.scene.rogue, PORT, &rogue)?;
-        for _ in 0..2 {
-            stage.client(Client::TypeScript, &options)?.wait(SESSION)?;
-        }
-        monitor.stop()
-    };
-    let watched = run().expect("an attack, watched");
-    let rules: Vec<String> = records(&watched, "alert")
-        .iter()
-        .map(|alert| {
-            format!(
-                "{} {}",
-                alert["rule"].as_str().unwrap_or_default(),
-                alert["flow"]["plaintext"]
-            )
-        })
-        .collect();
-    for wanted in ["DG-06", "TD-01", "RED-01"] {
+    let (over_http, _) = attack(false).expect("an attack over HTTP");
+    let (over_https, watched) = attack(true).expect("an attack over HTTPS");
+    // What the scheme itself is about is told apart: credentials in the clear, and the pinned scheme.
+    let of_scheme = |rule: &&String| !["CR-01", "DG-01", "DG-02"].contains(&rule.as_str());
+    let wanted: BTreeSet<&String> = over_http.iter().filter(of_scheme).collect();
+    assert!(wanted.len() >= 4, "an attack worth the name: {over_http:?}");
+    for rule in wanted {
         assert!(
-            rules.iter().any(|rule| *rule == format!("{wanted} \"uprobe\"")),
-            "{wanted} over HTTPS: {rules:#?}\n{:#}",
+            over_https.contains(rule),
+            "{rule} over HTTPS: {over_https:?}, over HTTP {over_http:?}\n{:#}",
             watched.summary
         );
+    }
+    for rule in ["DG-06", "TD-01", "RED-01", "RED-02"] {
+        assert!(over_https.contains(rule), "{rule}: {over_https:?}");
     }
 }
 

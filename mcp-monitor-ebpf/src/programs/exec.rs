@@ -1,13 +1,13 @@
-//! `sched_process_exec`: a process executes another program, which may bring a TLS library (tracepoints 4.7).
+//! `sched_process_exec`: a process executes another program, which may bring a TLS library (raw tracepoints 4.17).
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::tracepoint, programs::TracePointContext};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use mcp_monitor_common::plaintext::ExecRecord;
 use mcp_monitor_common::record::kind;
 
 use crate::maps;
 
-#[tracepoint]
-pub(crate) fn mcp_exec(_: TracePointContext) -> u32 {
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub(crate) fn mcp_exec(_: RawTracePointContext) -> u32 {
     let record = ExecRecord {
         kind: kind::EXEC,
         reserved: [0; 3],

@@ -49,7 +49,7 @@ pub struct Plaintext {
 }
 
 /// Paths that one list names at most.
-const PATHS_MAX: usize = 1024;
+const MAX_PATHS: usize = 1024;
 
 pub(super) const KEYS: &[Key] = &[
     Key {
@@ -122,11 +122,11 @@ impl Plaintext {
 
 fn paths(r: &Reader<'_>, node: &Node, what: &str) -> Result<Vec<(Box<str>, Mode)>, ConfigError> {
     let entries = r.any_map(node, what)?;
-    if entries.len() > PATHS_MAX {
+    if entries.len() > MAX_PATHS {
         return Err(r.at(
             node,
             format!("{} paths in {what}", entries.len()),
-            format!("at most {PATHS_MAX}"),
+            format!("at most {MAX_PATHS}"),
         ));
     }
     entries

@@ -20,11 +20,13 @@ use crate::{
 };
 
 /// Connections whose `client_random` is remembered.
-const HELLOS_MAX: usize = 65_536;
+const MAX_HELLOS: usize = 65_536;
 /// TLS objects that are remembered.
-const OBJECTS_MAX: usize = 65_536;
+const MAX_OBJECTS: usize = 65_536;
 /// Sockets whose process is remembered.
-const SOCKETS_MAX: usize = 65_536;
+const MAX_SOCKETS: usize = 65_536;
+/// Connections whose `client_random` is looked for in an object of a library that is new.
+const MAX_SEARCHED: usize = 256;
 /// How long an encrypted flow waits for plaintext before it is called opaque.
 const PATIENCE: Duration = Duration::from_secs(3);
 const RANDOM: usize = 32;
@@ -128,11 +130,11 @@ impl Links {
         Self {
             policy,
             metadata: HashSet::new(),
-            hellos: LruCache::new(size(HELLOS_MAX)),
+            hellos: LruCache::new(size(MAX_HELLOS)),
             by_flow: HashMap::new(),
-            objects: LruCache::new(size(OBJECTS_MAX)),
+            objects: LruCache::new(size(MAX_OBJECTS)),
             offsets: HashMap::new(),
-            owners: LruCache::new(size(SOCKETS_MAX)),
+            owners: LruCache::new(size(MAX_SOCKETS)),
             waiting: VecDeque::new(),
             counters: LinkCounters::default(),
         }
@@ -164,6 +166,9 @@ impl Links {
             self.by_flow.remove(&hello.flow.id);
         }
         self.by_flow.insert(flow.id, random);
+        if self.waiting.len() >= MAX_HELLOS {
+            self.waiting.pop_front();
+        }
         self.waiting.push_back((now, random));
     }
 
@@ -253,10 +258,14 @@ impl Links {
             return None;
         }
         // The newest first: it is this connection's as a rule.
-        self.waiting.iter().rev().find_map(|(_, random)| {
-            let at = memmem::find(memory, random)?;
-            Some((*random, u32::try_from(at).ok()?))
-        })
+        self.waiting
+            .iter()
+            .rev()
+            .take(MAX_SEARCHED)
+            .find_map(|(_, random)| {
+                let at = memmem::find(memory, random)?;
+                Some((*random, u32::try_from(at).ok()?))
+            })
     }
 
     fn match_hello(&mut self, object: Object, random: &[u8; RANDOM], seen: &Announced<'_>) -> Standing {
@@ -397,4 +406,168 @@ pub(super) struct Found {
 pub(super) struct Ended {
     pub(super) flow: Arc<FlowInfo>,
     pub(super) lost: [(Direction, u64); 2],
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::types::{At, Scope, Transport};
+
+    const RANDOM_OF: [u8; 32] = [7; 32];
+
+    fn flow(id: u64) -> Arc<FlowInfo> {
+        Arc::new(FlowInfo {
+            id: FlowId(id),
+            transport: Transport::Tcp,
+            scope: Scope::default(),
+            client: "10.0.0.1:4000".parse().unwrap(),
+            server: "10.0.0.2:443".parse().unwrap(),
+            start: At::default(),
+            from_start: true,
+            cookie: Some(id),
+            linked: true,
+        })
+    }
+
+    fn object(pid: u32, born: u64) -> Object {
+        Object {
+            pid,
+            address: 0x7f00,
+            born,
+        }
+    }
+
+    /// Memory of an object with the random at 100.
+    fn memory(random: &[u8; 32]) -> Vec<u8> {
+        let mut memory = vec![0xab; 400];
+        memory[100..132].copy_from_slice(random);
+        memory
+    }
+
+    fn announce(links: &mut Links, object: Object, memory_at: u32, memory: &[u8], writes: bool) -> Found {
+        let process = Arc::new(Process {
+            pid: object.pid,
+            ..Process::default()
+        });
+        links.announced(
+            object,
+            Announced {
+                process: &process,
+                target: 1,
+                memory_at,
+                memory,
+                writes,
+            },
+        )
+    }
+
+    fn links() -> Links {
+        let mut links = Links::new(Plaintext::default());
+        links.hello(&flow(1), RANDOM_OF, Timestamp(1));
+        links
+    }
+
+    fn direction(place: Place) -> Option<(FlowId, Direction, u64)> {
+        match place {
+            Place::Flow {
+                flow,
+                direction,
+                lost,
+            } => Some((flow.id, direction, lost)),
+            Place::Open(_) | Place::Drop => None,
+        }
+    }
+
+    #[test]
+    fn the_place_of_the_random_is_found_once_and_kept() {
+        let mut links = links();
+        let found = announce(&mut links, object(5, 1), 0, &memory(&RANDOM_OF), true);
+        assert_eq!(found.random_at, Some(100));
+        // The kernel sends just the random from then on.
+        links.hello(&flow(2), [8; 32], Timestamp(2));
+        let found = announce(&mut links, object(5, 2), 100, &[8; 32], true);
+        assert_eq!(found.random_at, None);
+        assert_eq!(links.counters().linked, 2);
+        assert_eq!(
+            direction(links.place(object(5, 2), true, 0, 10)),
+            Some((FlowId(2), Direction::ToServer, 0))
+        );
+    }
+
+    #[test]
+    fn a_lost_record_is_a_gap_before_the_next() {
+        let mut links = links();
+        announce(&mut links, object(5, 1), 0, &memory(&RANDOM_OF), true);
+        let to_server = |lost| Some((FlowId(1), Direction::ToServer, lost));
+        assert_eq!(direction(links.place(object(5, 1), true, 0, 10)), to_server(0));
+        assert_eq!(direction(links.place(object(5, 1), true, 30, 10)), to_server(20));
+        assert_eq!(
+            direction(links.place(object(5, 1), false, 0, 10)),
+            Some((FlowId(1), Direction::ToClient, 0))
+        );
+        let ended = links.ended(object(5, 1), 45, 10).unwrap();
+        assert_eq!(ended.lost, [(Direction::ToServer, 5), (Direction::ToClient, 0)]);
+        assert_eq!(links.counters().lost_bytes, 25);
+    }
+
+    #[test]
+    fn of_two_local_ends_the_client_speaks() {
+        let mut links = links();
+        links.connected(1, 5);
+        // The server's end is met first.
+        announce(&mut links, object(9, 1), 0, &memory(&RANDOM_OF), false);
+        announce(&mut links, object(5, 1), 0, &memory(&RANDOM_OF), true);
+        assert!(direction(links.place(object(9, 1), false, 0, 10)).is_none());
+        assert_eq!(
+            direction(links.place(object(5, 1), true, 0, 10)),
+            Some((FlowId(1), Direction::ToServer, 0))
+        );
+        assert_eq!(links.counters().second_end_bytes, 10);
+    }
+
+    #[test]
+    fn a_server_alone_speaks_for_its_connection() {
+        let mut links = links();
+        links.connected(1, 5);
+        announce(&mut links, object(9, 1), 0, &memory(&RANDOM_OF), false);
+        assert_eq!(
+            direction(links.place(object(9, 1), false, 0, 10)),
+            Some((FlowId(1), Direction::ToServer, 0))
+        );
+        // Once something came from it, the other end would say it twice.
+        announce(&mut links, object(5, 1), 0, &memory(&RANDOM_OF), true);
+        assert!(direction(links.place(object(5, 1), true, 0, 10)).is_none());
+    }
+
+    #[test]
+    fn an_unknown_connection_gets_a_flow_of_its_own() {
+        let mut links = links();
+        announce(&mut links, object(5, 1), 0, &memory(&[9; 32]), true);
+        assert!(matches!(links.place(object(5, 1), false, 0, 10), Place::Open(_)));
+        links.opened(object(5, 1), &flow(3), false);
+        assert_eq!(
+            direction(links.place(object(5, 1), false, 0, 10)),
+            Some((FlowId(3), Direction::ToServer, 0))
+        );
+        assert_eq!(links.counters().unlinked, 1);
+    }
+
+    #[test]
+    fn an_address_that_is_used_again_is_another_object() {
+        let mut links = links();
+        announce(&mut links, object(5, 1), 0, &memory(&RANDOM_OF), true);
+        assert!(links.ended(object(5, 1), 0, 0).is_some());
+        assert!(matches!(links.place(object(5, 2), true, 0, 10), Place::Drop));
+        assert_eq!(links.counters().unclaimed_bytes, 10);
+    }
+
+    #[test]
+    fn a_flow_waits_for_plaintext_and_no_longer() {
+        let mut links = links();
+        assert!(links.impatient(Timestamp(1_000_000_000)).is_empty());
+        let late = links.impatient(Timestamp(4_000_000_000));
+        assert_eq!(late.len(), 1);
+        assert!(links.impatient(Timestamp(9_000_000_000)).is_empty());
+    }
 }

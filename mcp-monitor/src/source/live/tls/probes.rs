@@ -6,7 +6,7 @@ use aya::{
     Ebpf,
     maps::{Array, MapData},
     programs::{
-        TracePoint, UProbe,
+        RawTracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
     },
 };
@@ -60,14 +60,10 @@ impl Probes {
         for name in PROGRAMS {
             uprobe(programs, name)?.load().map_err(load::program(name))?;
         }
-        let exec: &mut TracePoint = programs
-            .program_mut(EXEC)
-            .ok_or(LiveError::Object(EXEC))?
-            .try_into()
-            .map_err(load::program(EXEC))?;
-        exec.load().map_err(load::program(EXEC))?;
-        exec.attach("sched", "sched_process_exec")
-            .map_err(load::attaching(EXEC))?;
+        // Without it, new processes are found when they connect, and by the scan.
+        if let Err(error) = watch_exec(programs) {
+            tracing::warn!("programs are found later than they start: {error}");
+        }
         let random =
             Array::try_from(load::take(programs, "TLS_RANDOM")?).map_err(LiveError::map("TLS_RANDOM"))?;
         Ok(Self {
@@ -134,6 +130,17 @@ impl Probes {
             ..self.counters
         }
     }
+}
+
+fn watch_exec(programs: &mut Ebpf) -> Result<(), LiveError> {
+    let exec: &mut RawTracePoint = programs
+        .program_mut(EXEC)
+        .ok_or(LiveError::Object(EXEC))?
+        .try_into()
+        .map_err(load::program(EXEC))?;
+    exec.load().map_err(load::program(EXEC))?;
+    exec.attach("sched_process_exec").map_err(load::attaching(EXEC))?;
+    Ok(())
 }
 
 const RETURN: &str = "mcp_tls_return";

@@ -38,14 +38,14 @@ pub(super) struct Mapping {
 }
 
 /// Longest `/proc/PID/maps` that is read, bytes: 100,000 mappings.
-const MAPS_MAX: u64 = 16 << 20;
+const MAX_MAPS: u64 = 16 << 20;
 
 /// Mapped files that may hold a TLS library: the executable, and libraries by their usual names.
 pub(super) fn candidates(pid: u32) -> io::Result<Vec<Mapping>> {
     use io::Read as _;
     let mut maps = String::new();
     File::open(format!("/proc/{pid}/maps"))?
-        .take(MAPS_MAX)
+        .take(MAX_MAPS)
         .read_to_string(&mut maps)?;
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
     let exe = exe.as_deref().and_then(Path::to_str);

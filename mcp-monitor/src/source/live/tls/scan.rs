@@ -28,13 +28,13 @@ const LOOKS: [Duration; 3] = [
     Duration::from_secs(1),
 ];
 /// Processes told of and not looked at yet; of more, the next full scan takes care.
-const TOLD_MAX: usize = 4096;
+const MAX_TOLD: usize = 4096;
 /// Looks that wait for their time.
-const LOOKS_MAX: usize = 16_384;
+const MAX_LOOKS: usize = 16_384;
 /// Files with probes. The kernel's table has room for as many, see `TLS_RANDOM`.
-const TARGETS_MAX: usize = 4095;
+const MAX_TARGETS: usize = 4095;
 /// Files of which it is known what is in them; when full, all are forgotten and read again.
-const FILES_MAX: usize = 16_384;
+const MAX_FILES: usize = 16_384;
 
 /// Directories in which a mount namespace keeps libraries that a process may load at any time.
 const LIBRARY_DIRS: [&str; 9] = [
@@ -103,7 +103,7 @@ pub struct Scanner {
 impl Scanner {
     /// Starts it: the first scan of all processes below `cgroup` begins at once. Ends with the scanner.
     pub fn start(cgroup: Option<PathBuf>) -> std::io::Result<Self> {
-        let (told, heard) = sync_channel(TOLD_MAX);
+        let (told, heard) = sync_channel(MAX_TOLD);
         let (send, changes) = unbounded_channel();
         thread::Builder::new()
             .name("tls-scan".into())
@@ -208,7 +208,7 @@ impl Scan {
     /// behind it costs that one some milliseconds.
     fn plan_look(&mut self, pid: u32, index: usize) {
         let Some(delay) = LOOKS.get(index) else { return };
-        if self.looks.len() >= LOOKS_MAX {
+        if self.looks.len() >= MAX_LOOKS {
             return;
         }
         let due = later(Instant::now(), *delay);
@@ -272,7 +272,7 @@ impl Scan {
             return;
         };
         if let Some((key, reason)) = self.file(file, &mapping.path) {
-            if self.places.len() < FILES_MAX {
+            if self.places.len() < MAX_FILES {
                 self.places.insert(place, key);
             }
             if let Some(reason) = reason {
@@ -307,7 +307,7 @@ impl Scan {
             }
             return Some((key, None));
         }
-        if self.files.len() >= FILES_MAX {
+        if self.files.len() >= MAX_FILES {
             self.files
                 .retain(|_, content| matches!(content, Content::Target(_)));
         }
@@ -335,7 +335,7 @@ impl Scan {
     fn number(&mut self) -> Option<u32> {
         self.free.pop().or_else(|| {
             let next = self.targets.len().checked_add(1)?;
-            (next <= TARGETS_MAX).then(|| u32::try_from(next).ok())?
+            (next <= MAX_TARGETS).then(|| u32::try_from(next).ok())?
         })
     }
 
