@@ -141,11 +141,6 @@ fn assert_seen(watched: &Watched, counted: &Counted) {
         );
     }
     assert!(plaintext(watched, "linked") > 0, "{}", watched.summary);
-    for flow in records(watched, "flow") {
-        if flow["flow"]["plaintext"] == "uprobe" {
-            assert!(flow["process"]["pid"].as_u64() > Some(0), "{flow}");
-        }
-    }
     for message in records(watched, "message") {
         let flow = &message["flow"];
         assert_eq!(flow["plaintext"], "uprobe", "{message}");
@@ -266,6 +261,7 @@ fn attack(https: bool) -> Result<(BTreeSet<String>, Watched)> {
     let rules = records(&watched, "alert")
         .iter()
         .filter(|alert| alert["flow"]["plaintext"] == seen_how)
+        .inspect(|alert| assert_eq!(alert["process"]["comm"], "node", "{alert}"))
         .filter_map(|alert| Some(alert["rule"].as_str()?.to_owned()))
         .collect();
     Ok((rules, watched))
