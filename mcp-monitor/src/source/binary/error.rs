@@ -32,8 +32,11 @@ pub enum BinaryError {
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum Unreadable {
     /// The names of its functions were removed.
-    #[error("{} is inside, but the names of its functions are not: the binary is stripped", .0.name())]
-    Stripped(#[serde(rename = "library")] Library),
+    #[error("{} is inside, but the names of its functions are not: the binary is stripped", library.name())]
+    Stripped {
+        /// Which.
+        library: Library,
+    },
     /// A function that is needed is not there.
     #[error("{} is there, but its {symbol} is not", library.name())]
     Missing {
@@ -68,6 +71,22 @@ pub enum Unreadable {
         /// The function.
         symbol: &'static str,
     },
+    /// A Go toolchain older than the calling convention that is read.
+    #[error(
+        "it was built with Go {version}, which passes arguments on the stack; from 1.17 on (on ARM from 1.18) they are in registers"
+    )]
+    OldGo {
+        /// Its version.
+        version: Box<str>,
+    },
+    /// The code at a function's place is not what a function begins with or is made of.
+    #[error("the code of {symbol} of {} is not understood", library.name())]
+    Code {
+        /// Of this library.
+        library: Library,
+        /// The function.
+        symbol: &'static str,
+    },
     /// A table is larger than what is read.
     #[error("{what} is of {size} bytes, more than the {cap} that are read")]
     TooLarge {
@@ -79,6 +98,9 @@ pub enum Unreadable {
         cap: u64,
     },
     /// A table contradicts the file.
-    #[error("{0} is malformed")]
-    Malformed(#[serde(rename = "what")] &'static str),
+    #[error("{what} is malformed")]
+    Malformed {
+        /// Which table.
+        what: &'static str,
+    },
 }

@@ -31,6 +31,13 @@ const SYMBOLS_AT_ONCE: u64 = 4096;
 /// Bytes of notes that are read for the build id.
 const NOTES_READ: u64 = 64 << 10;
 
+/// A machine that is supported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Machine {
+    X86_64,
+    Aarch64,
+}
+
 /// A part of the file that is mapped.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
@@ -44,6 +51,8 @@ struct Segment {
 /// A named part of the file.
 #[derive(Clone, Debug)]
 pub(super) struct Section {
+    pub(super) name: Box<str>,
+    pub(super) address: u64,
     pub(super) offset: u64,
     pub(super) size: u64,
     kind: u32,
@@ -56,6 +65,16 @@ impl Section {
     pub(super) fn is_data(&self) -> bool {
         let flags = self.flags;
         flags & u64::from(SHF_ALLOC) != 0 && flags & u64::from(SHF_EXECINSTR) == 0 && self.kind != SHT_NOBITS
+    }
+
+    /// What follows from a place in it on.
+    pub(super) fn starting_at(&self, within: u64) -> Option<Self> {
+        Some(Self {
+            address: self.address.checked_add(within)?,
+            offset: self.offset.checked_add(within)?,
+            size: self.size.checked_sub(within)?,
+            ..self.clone()
+        })
     }
 }
 
@@ -83,6 +102,7 @@ pub(super) enum Table {
 pub(super) struct Image<'a> {
     contents: &'a dyn Contents,
     length: u64,
+    pub(super) machine: Machine,
     segments: Vec<Segment>,
     pub(super) sections: Vec<Section>,
 }
@@ -101,12 +121,15 @@ impl<'a> Image<'a> {
         }
         let machine = header.e_machine.get(Le);
         let wide = header.e_ident.class == elf::ELFCLASS64 && header.e_ident.data == elf::ELFDATA2LSB;
-        if !wide || ![EM_X86_64, EM_AARCH64].contains(&machine) {
-            return Err(BinaryError::Machine(machine));
-        }
+        let machine = match machine {
+            EM_X86_64 if wide => Machine::X86_64,
+            EM_AARCH64 if wide => Machine::Aarch64,
+            _ => return Err(BinaryError::Machine(machine)),
+        };
         let mut image = Self {
             contents,
             length,
+            machine,
             segments: Vec::new(),
             sections: Vec::new(),
         };
@@ -152,9 +175,18 @@ impl<'a> Image<'a> {
         )?;
         let headers: &[SectionHeader64<Le>] =
             slice_from_all_bytes(&bytes).map_err(|()| BinaryError::Malformed("section headers"))?;
+        let names = match headers.get(usize::from(header.e_shstrndx.get(Le))) {
+            Some(names) => self
+                .piece(names.sh_offset.get(Le), names.sh_size.get(Le).min(1 << 20))
+                .ok_or(BinaryError::Malformed("section names"))?,
+            None => Vec::new(),
+        };
+        let name = |offset| String::from_utf8_lossy(text(&names, offset).unwrap_or_default()).into();
         Ok(headers
             .iter()
             .map(|header| Section {
+                name: name(header.sh_name.get(Le)),
+                address: header.sh_addr.get(Le),
                 offset: header.sh_offset.get(Le),
                 size: header.sh_size.get(Le),
                 kind: header.sh_type.get(Le),
@@ -202,7 +234,21 @@ impl<'a> Image<'a> {
             });
         }
         self.piece(section.offset, section.size)
-            .ok_or(Unreadable::Malformed(what))
+            .ok_or(Unreadable::Malformed { what })
+    }
+
+    /// The section of this name.
+    pub(super) fn named(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|section| &*section.name == name)
+    }
+
+    /// The bytes at an address; `None` where the file does not give them.
+    pub(super) fn memory(&self, address: u64, size: u64) -> Option<Vec<u8>> {
+        self.segments.iter().find_map(|segment| {
+            let within = address.checked_sub(segment.address)?;
+            let inside = segment.kind == PT_LOAD && within.checked_add(size)? <= segment.size;
+            self.piece(segment.offset.checked_add(within).filter(|_| inside)?, size)
+        })
     }
 
     /// Where in the file the code at this address is; `None` if there is no code.
@@ -245,7 +291,7 @@ impl<'a> Image<'a> {
         let names = usize::try_from(section.link)
             .ok()
             .and_then(|link| self.sections.get(link))
-            .ok_or(Unreadable::Malformed(what))?;
+            .ok_or(Unreadable::Malformed { what })?;
         let names = self.section(names, "the names of the symbols")?;
         let versions = match table {
             Table::Dynamic => self.versions(),
@@ -259,9 +305,9 @@ impl<'a> Image<'a> {
                 .checked_mul(entry)
                 .and_then(|start| section.offset.checked_add(start))
                 .and_then(|offset| self.piece(offset, some.saturating_mul(entry)))
-                .ok_or(Unreadable::Malformed(what))?;
+                .ok_or(Unreadable::Malformed { what })?;
             let symbols: &[Sym64<Le>] =
-                slice_from_all_bytes(&bytes).map_err(|()| Unreadable::Malformed(what))?;
+                slice_from_all_bytes(&bytes).map_err(|()| Unreadable::Malformed { what })?;
             for (index, symbol) in (done..).zip(symbols) {
                 let version = usize::try_from(index).ok().and_then(|index| versions.get(index));
                 if let Some(symbol) = function(symbol, &names, version) {

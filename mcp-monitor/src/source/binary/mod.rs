@@ -11,6 +11,7 @@
 mod contents;
 mod error;
 mod exported;
+mod go;
 mod image;
 mod marks;
 
@@ -28,6 +29,7 @@ use serde::Serialize;
 pub use self::{
     contents::{Contents, open},
     error::{BinaryError, Unreadable},
+    go::{MAX_CODE, MAX_FUNCTIONS, MAX_RETURNS},
     image::{MAX_NAME, MAX_SECTIONS, MAX_SEGMENTS, MAX_STRINGS, MAX_SYMBOLS},
     marks::MAX_SCANNED,
 };
@@ -166,11 +168,12 @@ pub fn examine(contents: &dyn Contents) -> Result<Examined, BinaryError> {
             .for_each(|result| found(result.map(Some), &mut examined)),
         Err(why) => found(Err(why), &mut examined),
     }
+    found(go::plan(&image), &mut examined);
     if examined.plans.is_empty() && examined.unreadable.is_empty() {
         let marks = Marks::scan(&image)?;
         examined
             .unreadable
-            .extend(marks.library().map(Unreadable::Stripped));
+            .extend(marks.library().map(|library| Unreadable::Stripped { library }));
     }
     Ok(examined)
 }

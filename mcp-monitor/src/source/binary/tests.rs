@@ -108,6 +108,11 @@ const CODE_SIZE: u64 = 0x400;
 
 /// A small executable: one segment of code, a table of symbols, constants.
 fn elf(symbols: &[Sym], constants: &[u8]) -> Vec<u8> {
+    elf_with(symbols, &[(".rodata", constants)], b"")
+}
+
+/// The same with sections of constants by name, and with code.
+fn elf_with(symbols: &[Sym], constants: &[(&str, &[u8])], code: &[u8]) -> Vec<u8> {
     let mut strings = vec![0];
     let mut table = vec![0; 24];
     let mut versions = vec![0; 2];
@@ -121,12 +126,17 @@ fn elf(symbols: &[Sym], constants: &[u8]) -> Vec<u8> {
         strings.push(0);
         versions.extend((2 | if symbol.hidden { 0x8000_u16 } else { 0 }).to_le_bytes());
     }
-    let names = b"\0.text\0.dynsym\0.dynstr\0.gnu.version\0.rodata\0.shstrtab\0";
+    let mut names = b"\0.text\0.dynsym\0.dynstr\0.gnu.version\0.shstrtab\0".to_vec();
+    for (label, _) in constants {
+        names.extend(label.as_bytes());
+        names.push(0);
+    }
     let name = |name: &str| {
         let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
-        memchr::memmem::find(names, &wanted).unwrap() as u32 + 1
+        memchr::memmem::find(&names, &wanted).unwrap() as u32 + 1
     };
     let mut file = vec![0; (CODE_OFFSET + CODE_SIZE) as usize];
+    file[CODE_OFFSET as usize..][..code.len()].copy_from_slice(code);
     let mut sections = vec![[0; 64]];
     let mut section =
         |file: &mut Vec<u8>, label: &str, kind: u32, flags: u64, link: u32, bytes: Option<&[u8]>| {
@@ -149,8 +159,10 @@ fn elf(symbols: &[Sym], constants: &[u8]) -> Vec<u8> {
     section(&mut file, ".dynsym", 11, 2, 3, Some(&table));
     section(&mut file, ".dynstr", 3, 2, 0, Some(&strings));
     section(&mut file, ".gnu.version", 0x6fff_ffff, 2, 2, Some(&versions));
-    section(&mut file, ".rodata", 1, 2, 0, Some(constants));
-    section(&mut file, ".shstrtab", 3, 0, 0, Some(names));
+    for (label, bytes) in constants {
+        section(&mut file, label, 1, 2, 0, Some(bytes));
+    }
+    section(&mut file, ".shstrtab", 3, 0, 0, Some(&names));
     let sections_offset = file.len() as u64;
     let count = sections.len() as u16;
     file.extend(sections.concat());
@@ -280,7 +292,7 @@ fn a_library_without_names_is_said_to_be_there() {
     ];
     for (constants, library) in cases {
         let found = examine(&elf(&[], constants)).unwrap();
-        assert_eq!(found.unreadable, [Unreadable::Stripped(library)]);
+        assert_eq!(found.unreadable, [Unreadable::Stripped { library }]);
     }
     assert_eq!(examine(&elf(&[], b"ssl_lib.c\0")).unwrap(), Examined::default());
 }
@@ -291,7 +303,12 @@ fn a_sign_on_the_border_of_two_reads_is_seen() {
     constants.extend(b"c hs traffic");
     constants.extend(vec![b'x'; 4096]);
     let found = examine(&elf(&[], &constants)).unwrap();
-    assert_eq!(found.unreadable, [Unreadable::Stripped(Library::Unknown)]);
+    assert_eq!(
+        found.unreadable,
+        [Unreadable::Stripped {
+            library: Library::Unknown
+        }]
+    );
 }
 
 #[test]
@@ -307,7 +324,158 @@ fn what_is_no_executable_of_this_machine_is_an_error() {
     assert!(matches!(open(folder.path()), Err(BinaryError::NotAFile)));
 }
 
+/// `cmp rsp, [r14+16]`, some instructions, two returns, and INT3 up to 64 bytes.
+fn go_function() -> [u8; 64] {
+    let mut code = [0xcc; 64];
+    code[..4].copy_from_slice(&[0x49, 0x3b, 0x66, 0x10]);
+    code[4..12].copy_from_slice(&[0x74, 0x02, 0x31, 0xc0, 0xc3, 0xb0, 0xc3, 0xc3]);
+    code
+}
+
+/// A table of functions as Go 1.20 and later write it, `text_start` as 1.26 leaves it.
+fn pclntab(functions: &[&str]) -> Vec<u8> {
+    let names: Vec<u8> = functions
+        .iter()
+        .flat_map(|name| [name.as_bytes(), b"\0"].concat())
+        .collect();
+    let names = [b"\0", &names[..]].concat();
+    let names_at = 72_u64;
+    let list_at = names_at + names.len().next_multiple_of(8) as u64;
+    let mut table = vec![0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8];
+    for word in [
+        functions.len() as u64,
+        0,
+        0,
+        names_at,
+        list_at,
+        list_at,
+        list_at,
+        list_at,
+    ] {
+        table.extend(word.to_le_bytes());
+    }
+    table.extend(&names);
+    table.resize(list_at as usize, 0);
+    let descriptions = functions.len() as u32 * 8 + 4;
+    for index in 0..functions.len() as u32 {
+        table.extend((index * 64).to_le_bytes());
+        table.extend((descriptions + index * 16).to_le_bytes());
+    }
+    table.extend((functions.len() as u32 * 64).to_le_bytes());
+    for (index, name) in functions.iter().enumerate() {
+        let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
+        table.extend((index as u32 * 64).to_le_bytes());
+        table.extend((memchr::memmem::find(&names, &wanted).unwrap() as u32 + 1).to_le_bytes());
+        table.extend([0; 8]);
+    }
+    table
+}
+
+fn build_information(version: &str) -> Vec<u8> {
+    let mut head = b"\xff Go buildinf:\x08\x02".to_vec();
+    head.resize(32, 0);
+    head.push(version.len() as u8);
+    head.extend(version.as_bytes());
+    head
+}
+
+const GO: [&str; 3] = [
+    "runtime.main",
+    "crypto/tls.(*Conn).Write",
+    "crypto/tls.(*Conn).Read",
+];
+
+fn go(version: &str, section: &str, functions: &[&str], code: &[u8]) -> Vec<u8> {
+    let build = build_information(version);
+    elf_with(
+        &[],
+        &[(".go.buildinfo", &build), (section, &pclntab(functions))],
+        code,
+    )
+}
+
+#[test]
+fn go_is_found_by_its_table_and_returns_by_disassembly() {
+    let code = go_function().repeat(3);
+    // Another linker than Go's gives the table no section of its own.
+    for section in [".gopclntab", ".data.rel.ro"] {
+        let found = examine(&go("go1.27.3 X:nocoverageredesign", section, &GO, &code)).unwrap();
+        let [plan] = &found.plans[..] else {
+            panic!("{section}: {found:?}")
+        };
+        assert_eq!(
+            (plan.library, plan.version.as_deref()),
+            (Library::Go, Some("1.27.3"))
+        );
+        let places = |function| -> Vec<_> {
+            let probes = plan.probes.iter().filter(|probe| probe.function == function);
+            probes
+                .map(|probe| (probe.file_offset - CODE_OFFSET, probe.kind))
+                .collect()
+        };
+        // The C3 at offset 10 is the operand of another instruction.
+        let sites = |start| {
+            [
+                (start, ProbeKind::Entry),
+                (start + 8, ProbeKind::ReturnSite),
+                (start + 11, ProbeKind::ReturnSite),
+            ]
+        };
+        assert_eq!(places(Function::Write), sites(64));
+        assert_eq!(places(Function::Read), sites(128));
+    }
+}
+
+#[test]
+fn go_that_cannot_be_read_is_refused_with_the_reason() {
+    let code = go_function().repeat(3);
+    let why = |file: Vec<u8>| examine(&file).unwrap().unreadable;
+    let library = Library::Go;
+    let symbol = GO[1];
+    assert_eq!(
+        why(go("go1.16.15", ".gopclntab", &GO, &code)),
+        [Unreadable::OldGo {
+            version: "1.16.15".into()
+        }]
+    );
+    assert_eq!(
+        why(go("go1.27", ".gopclntab", &[GO[0], GO[2]], &code)),
+        [Unreadable::Missing { library, symbol }]
+    );
+    // Code that does not begin as Go's: the addresses are not what they were taken for.
+    let shifted = [&[0x90][..], &code].concat();
+    assert!(matches!(
+        why(go("go1.27", ".gopclntab", &GO, &shifted))[..],
+        [Unreadable::Code { .. }]
+    ));
+    let twice = [GO[1], GO[2], GO[1]];
+    assert_eq!(
+        why(go("go1.27", ".gopclntab", &twice, &code)),
+        [Unreadable::Ambiguous {
+            library,
+            symbol,
+            places: 2
+        }]
+    );
+    assert_eq!(
+        why(go("go1.27", ".gopclntab", &GO[..1], &code)),
+        [],
+        "Go without TLS"
+    );
+}
+
 proptest! {
+    #[test]
+    fn any_change_of_a_go_program_is_borne(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
+        let mut file = go("go1.27", ".data.rel.ro", &GO, &go_function().repeat(3));
+        let tables = (CODE_OFFSET + CODE_SIZE) as usize;
+        let places = file.len() - tables;
+        for (place, value) in changes {
+            file[tables + place.index(places)] = value;
+        }
+        let _ = examine(&file);
+    }
+
     #[test]
     fn any_change_of_a_file_is_borne(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..24)) {
         let mut file = elf(&openssl(), b"c hs traffic");
