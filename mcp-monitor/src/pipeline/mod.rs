@@ -18,6 +18,7 @@ pub mod replay;
 pub mod shard;
 pub mod shards;
 pub mod summary;
+mod tls;
 mod view;
 
 #[cfg(test)]
