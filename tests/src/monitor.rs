@@ -25,8 +25,8 @@ pub struct Options {
     pub text: bool,
     /// Program configuration.
     pub config: Option<PathBuf>,
-    /// Records wanted, as for `--emit`; alerts where empty.
-    pub emit: &'static str,
+    /// Further arguments.
+    pub arguments: Vec<String>,
 }
 
 /// `mcp-monitor run`, attached.
@@ -73,9 +73,7 @@ impl Monitor {
         if let Some(config) = &options.config {
             command.arg("--config").arg(config);
         }
-        if !options.emit.is_empty() {
-            command.args(["--emit", options.emit]);
-        }
+        command.args(&options.arguments);
         if let Some(cgroup) = &options.cgroup {
             command.arg("--cgroup").arg(cgroup);
         }

@@ -74,7 +74,7 @@ impl Stage {
             pins: Some(self.dir.path().join("pins.yaml")),
             cgroup: Some(self.scene.cgroup.path().to_owned()),
             config: Some(file),
-            emit: "alerts,messages,flows",
+            arguments: vec!["--emit".into(), "alerts,messages,flows".into()],
             ..Options::default()
         })
     }

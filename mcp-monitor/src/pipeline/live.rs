@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     alert::AlerterOptions,
-    attribution::find_listener,
+    attribution::{Pods, find_listener, kubernetes::Identity},
     config::{origin::OriginTables, pins::Pins, plaintext::Plaintext},
     decode::{Decoded, Decoder},
     mcp::{FlowEvent, FlowEventKind, tracker::TrackerLimits},
@@ -56,6 +56,8 @@ pub struct RunOptions {
     pub keep: Option<Keep>,
     /// Where addresses are announced from.
     pub origins: Arc<OriginTables>,
+    /// The watch of the Kubernetes API, if there is one. It ends when the run does.
+    pub identity: Option<Identity>,
 }
 
 /// Writes what was learned. What cannot be written is its own to report: that is no reason to stop watching.
@@ -115,6 +117,7 @@ pub async fn run<E>(
         last: At::default(),
         packets: 0,
         bytes: 0,
+        pods: options.source.pods.clone(),
     };
     engine.correlator.set_origins(options.origins);
     if let Some(key) = &options.fingerprint_key {
@@ -198,6 +201,7 @@ pub async fn run<E>(
     });
     summary.dropped.insert("verdicts_undelivered", undelivered);
     summary.reloads = Some(reloaded);
+    summary.identity = options.identity.map(|identity| identity.status());
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(Outcome {
         summary,
@@ -242,6 +246,7 @@ struct Engine {
     last: At,
     packets: u64,
     bytes: u64,
+    pods: Pods,
 }
 
 impl Engine {
@@ -411,7 +416,7 @@ impl Engine {
     /// through `/proc`, and packets wait meanwhile.
     fn look_up_listener(&mut self, at: At) {
         if let Some((server, client)) = self.correlator.next_unlisted()
-            && let Some(listener) = find_listener(server, client)
+            && let Some(listener) = find_listener(server, client, &self.pods)
         {
             self.correlator.listener(at, server, &listener);
         }

@@ -9,7 +9,10 @@ pub use super::links::LinkCounters;
 use super::{correlator::Correlator, shard::Shard};
 use crate::decode::Decoder;
 #[cfg(feature = "live")]
-use crate::source::live::{KernelCounters, tls::TlsCounters};
+use crate::{
+    attribution::kubernetes::IdentityStatus,
+    source::live::{KernelCounters, tls::TlsCounters},
+};
 
 /// One JSON object; the keys are part of the contract.
 #[derive(Clone, Default, Debug, Serialize)]
@@ -53,6 +56,10 @@ pub struct Summary {
     /// Pins that were changed while running; live only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reloads: Option<Reloads>,
+    /// Names of pods; live only, where the Kubernetes API is followed.
+    #[cfg(feature = "live")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityStatus>,
     /// Wall time of the run.
     pub seconds: f64,
 }

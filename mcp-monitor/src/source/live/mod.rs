@@ -37,7 +37,7 @@ pub use self::{
 };
 use super::verdict::{PinnedHost, Verdicts};
 use crate::{
-    attribution::Attribution,
+    attribution::{Attribution, Pods},
     decode::{TcpSegment, UdpDatagram},
     types::{At, Process, Scope},
 };
@@ -56,6 +56,8 @@ pub struct LiveOptions {
     pub userspace_verdicts: bool,
     /// Read plaintext from the TLS libraries of processes; off by default.
     pub plaintext: bool,
+    /// Where pods are looked up.
+    pub pods: Pods,
 }
 
 impl Default for LiveOptions {
@@ -66,6 +68,7 @@ impl Default for LiveOptions {
             batch: 1024,
             userspace_verdicts: false,
             plaintext: false,
+            pods: Pods::new(Duration::from_secs(300)),
         }
     }
 }
@@ -232,7 +235,10 @@ impl LiveSource {
             RingBuf::try_from(load::take(&mut programs, "EVENTS")?).map_err(LiveError::map("EVENTS"))?;
         let ring = ring::pollable(ring).map_err(LiveError::Ring)?;
         let verdicts = (!features.bpf_loop).then(|| Verdicts::new(hosts));
-        let reader = ring::Reader::new(verdicts, Attribution::new(load::cgroup2_root().ok()));
+        let reader = ring::Reader::new(
+            verdicts,
+            Attribution::new(load::cgroup2_root().ok(), options.pods.clone()),
+        );
         load::attach(&mut programs, &cgroup)?;
         let tls = options
             .plaintext
