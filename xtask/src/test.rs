@@ -1,5 +1,7 @@
 //! The checks that a change has to pass, in the order in which they fail fastest.
 
+mod kernels;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,6 +28,8 @@ enum Part {
     Golden,
     /// Real MCP peers in namespaces, watched by the attached monitor; needs root and BPF
     Live,
+    /// The kernel programs on other kernels, under emulation; needs Debian's apt
+    Kernels,
     /// All of them, after format, lints and tidy
     All,
 }
@@ -65,7 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
             Ok(tally)
         });
     }
-    if wants(Part::Golden) || wants(Part::Live) {
+    if wants(Part::Golden) || wants(Part::Live) || wants(Part::Kernels) {
         step(&mut steps, "build", || {
             build::binary("e2e").map(|_| Tally::default())
         });
@@ -82,6 +86,9 @@ pub fn run(args: &Args) -> Result<()> {
         step(&mut steps, "live", || {
             end_to_end(&["hosts", "live"], &["--test-threads=1"])
         });
+    }
+    if wants(Part::Kernels) {
+        step(&mut steps, "kernels", kernels::run);
     }
     conclude(&steps)
 }
