@@ -30,10 +30,21 @@ pub fn remove_stale() -> Result<()> {
             .strip_prefix("mcpmon-")
             .and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            remove_below(&entry.path());
             let _ = fs::remove_dir(entry.path());
         }
     }
     Ok(())
+}
+
+/// Removes the cgroups below one, the deepest first, as far as they are empty.
+fn remove_below(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_below(&entry.path());
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
 }
 
 /// A cgroup of its own; removed when dropped, after the programs in it have ended.
@@ -52,6 +63,7 @@ impl Cgroup {
         let undo = undo::register(move || {
             // The kernel lets go of a cgroup a moment after its last program ended.
             for _ in 0..200 {
+                remove_below(&removed);
                 if fs::remove_dir(&removed).is_ok() || !removed.exists() {
                     break;
                 }
@@ -59,6 +71,13 @@ impl Cgroup {
             }
         });
         Ok(Self { path, _undo: undo })
+    }
+
+    /// A cgroup below it, as a kubelet makes them for a pod and its container; removed with it.
+    pub fn child(&self, path: &str) -> Result<PathBuf> {
+        let child = self.path.join(path);
+        fs::create_dir_all(&child).with_context(|| format!("make {}", child.display()))?;
+        Ok(child)
     }
 
     /// Its folder.

@@ -15,6 +15,8 @@ pub mod cgroup;
 #[cfg(target_os = "linux")]
 pub mod dns;
 #[cfg(target_os = "linux")]
+pub mod kube_api;
+#[cfg(target_os = "linux")]
 pub mod monitor;
 #[cfg(target_os = "linux")]
 pub mod netns;

@@ -23,6 +23,10 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// Alerts as text instead of JSON lines.
     pub text: bool,
+    /// Program configuration.
+    pub config: Option<PathBuf>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
 }
 
 /// `mcp-monitor run`, attached.
@@ -66,6 +70,10 @@ impl Monitor {
         if let Some(pins) = &options.pins {
             command.arg("--pins").arg(pins);
         }
+        if let Some(config) = &options.config {
+            command.arg("--config").arg(config);
+        }
+        command.args(&options.arguments);
         if let Some(cgroup) = &options.cgroup {
             command.arg("--cgroup").arg(cgroup);
         }

@@ -79,6 +79,7 @@ impl Stage {
             pins: Some(pins_file.clone()),
             cgroup: Some(scene.cgroup.path().to_owned()),
             text: false,
+            ..Options::default()
         })?;
         Ok(Self {
             scene,
@@ -341,6 +342,7 @@ fn pins_are_swapped_while_watching_and_wrong_ones_are_refused() {
             pins: Some(mounted.path()),
             cgroup: Some(scene.cgroup.path().to_owned()),
             text: false,
+            ..Options::default()
         })?;
         let _approved = server.start(&scene.approved, PORT, &json!({}))?;
         let session = || -> Result<()> {

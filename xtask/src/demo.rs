@@ -130,6 +130,7 @@ mod live {
             pins: Some(pins.clone()),
             cgroup: Some(scene.cgroup.path().into()),
             text: true,
+            ..Options::default()
         };
         let monitor = Monitor::start_at(binary, &options, |line| println!("    {line}"))?;
 

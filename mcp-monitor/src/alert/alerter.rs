@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::{
+    Kubernetes,
     incident::{Incidents, Subject},
     proof::{self, Proofs},
     record::{Alert, Evidence, Flow, Mcp, ProcessRef, Taxonomy, hex_prefix},
@@ -52,6 +53,8 @@ pub struct AlerterOptions {
     pub incident_gap: Duration,
     /// Capture files by [`crate::types::PacketId::file`]; empty live.
     pub captures: Vec<String>,
+    /// The Kubernetes node that this runs on, live.
+    pub node: Option<Arc<str>>,
 }
 
 impl Default for AlerterOptions {
@@ -64,6 +67,7 @@ impl Default for AlerterOptions {
             storm: 30,
             incident_gap: Duration::from_secs(1800),
             captures: Vec::new(),
+            node: None,
         }
     }
 }
@@ -248,7 +252,10 @@ impl Alerter {
             observed: key.observed.clone(),
             flow,
             process: ProcessRef::of(seen),
-            kubernetes: None,
+            kubernetes: Kubernetes::of(
+                seen.connection.and_then(|c| c.process.as_deref()),
+                self.options.node.as_deref(),
+            ),
             mcp: Mcp::of(seen),
             evidence: Evidence {
                 packets: Vec::new(),

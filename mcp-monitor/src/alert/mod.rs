@@ -2,6 +2,7 @@
 
 mod alerter;
 mod incident;
+mod kubernetes;
 mod proof;
 mod record;
 mod storm;
@@ -9,7 +10,6 @@ mod text;
 
 pub use alerter::{Alerter, AlerterCounters, AlerterOptions, Mode};
 pub use incident::Incident;
-pub use record::{
-    Alert, Evidence, Flow, Kubernetes, Mcp, Peer, ProcessRef, Taxonomy, flow_id, session_fingerprint,
-};
+pub use kubernetes::Kubernetes;
+pub use record::{Alert, Evidence, Flow, Mcp, Peer, ProcessRef, Taxonomy, flow_id, session_fingerprint};
 pub use storm::Storm;

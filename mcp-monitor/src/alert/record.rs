@@ -1,7 +1,6 @@
 //! The record `mcp-monitor.alert/1`. Order of fields and nulls are part of the contract.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -9,7 +8,7 @@ use std::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Incident, Storm};
+use super::{Incident, Kubernetes, Storm};
 use crate::{
     detect::{Seen, SeenKind, Severity},
     flow::{FlowInfo, FlowRef},
@@ -18,7 +17,7 @@ use crate::{
         context::{Connection, MessageContext},
     },
     proto::http::RequestHead,
-    types::{Plaintext, Timestamp, Transport},
+    types::{Plaintext, Process, Timestamp, Transport},
 };
 
 /// One alert.
@@ -50,7 +49,7 @@ pub struct Alert {
     pub flow: Option<Flow>,
     /// The local process, live only.
     pub process: Option<ProcessRef>,
-    /// The pod, where there is one. Filled in by whoever knows the cluster.
+    /// The pod of that process; live only.
     pub kubernetes: Option<Kubernetes>,
     /// The message, for findings in MCP.
     pub mcp: Option<Mcp>,
@@ -120,21 +119,8 @@ pub struct ProcessRef {
     pub container_id: Option<String>,
     /// cgroup v2 path.
     pub cgroup: Option<String>,
-}
-
-/// A pod.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Kubernetes {
-    /// Node.
-    pub node: Option<String>,
-    /// Namespace.
-    pub namespace: Option<String>,
-    /// Pod.
-    pub pod: Option<String>,
-    /// Container.
-    pub container: Option<String>,
-    /// Labels of the pod.
-    pub labels: BTreeMap<String, String>,
+    /// When it began.
+    pub started: Option<Timestamp>,
 }
 
 /// What is known of the message.
@@ -239,14 +225,20 @@ impl fmt::Display for Flow {
 impl ProcessRef {
     /// The process of an event's connection.
     pub(super) fn of(seen: &Seen<'_>) -> Option<Self> {
-        let process = seen.connection?.process.as_ref()?;
-        Some(Self {
+        seen.connection?.process.as_deref().map(Self::from)
+    }
+}
+
+impl From<&Process> for ProcessRef {
+    fn from(process: &Process) -> Self {
+        Self {
             pid: process.pid,
             comm: process.comm.to_string(),
             exe: process.exe.as_deref().map(str::to_owned),
             container_id: process.container_id.as_deref().map(str::to_owned),
             cgroup: process.cgroup.as_deref().map(str::to_owned),
-        })
+            started: process.started,
+        }
     }
 }
 

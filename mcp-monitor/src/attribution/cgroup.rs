@@ -26,11 +26,12 @@ impl Cgroups {
 
     /// Of the cgroup `id`, which is the inode number of its directory; `pid` lives there, which is the
     /// shorter way while it lives.
-    pub(super) fn path(&mut self, id: u64, pid: u32) -> Option<Box<str>> {
+    pub(super) fn path(&mut self, id: u64, pid: Option<u32>) -> Option<Box<str>> {
         if let Some(path) = self.paths.get(&id) {
             return path.clone();
         }
-        let path = self.of_process(id, pid).or_else(|| self.search(id));
+        let near = pid.and_then(|pid| self.of_process(id, pid));
+        let path = near.or_else(|| self.search(id));
         if self.paths.len() >= PATHS_MAX {
             self.paths.clear();
         }
@@ -71,6 +72,19 @@ impl Cgroups {
     }
 }
 
+/// The path of a process in the older hierarchies (cgroup v1), if they put it in a pod.
+pub(super) fn older_path(pid: u32) -> Option<Box<str>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    pod_path(&text).map(Into::into)
+}
+
+/// Of lines `NUMBER:CONTROLLERS:PATH`, the first path that names a pod.
+fn pod_path(text: &str) -> Option<&str> {
+    text.lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .find(|path| super::pod_in(path).is_some())
+}
+
 #[cfg(unix)]
 fn inode(path: &std::path::Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
@@ -87,6 +101,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hybrid_systems_tell_pods_apart_in_the_older_hierarchies() {
+        let path = "/kubepods/burstable/pod6c5e3b1a-0d2f-4f57-9a3e-1b2c3d4e5f60/0f6d";
+        let text = format!("12:pids:/user.slice\n11:memory:{path}\n0::/\n");
+        assert_eq!(pod_path(&text), Some(path));
+        assert_eq!(pod_path("1:name=systemd:/init.scope\n0::/\n"), None);
+    }
+
+    #[test]
     fn finds_a_directory_by_its_inode() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("kubepods.slice/pod1.slice");
@@ -94,11 +116,11 @@ mod tests {
         let mut cgroups = Cgroups::new(Some(root.path().to_path_buf()));
         let id = inode(&deep).unwrap();
         assert_eq!(
-            cgroups.path(id, u32::MAX).as_deref(),
+            cgroups.path(id, None).as_deref(),
             Some("/kubepods.slice/pod1.slice")
         );
         assert_eq!(
-            cgroups.path(inode(root.path()).unwrap(), u32::MAX).as_deref(),
+            cgroups.path(inode(root.path()).unwrap(), None).as_deref(),
             Some("/")
         );
     }

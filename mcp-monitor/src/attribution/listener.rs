@@ -9,9 +9,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
-use super::container_id;
+use super::{Pods, container_id, pod_in};
 use crate::types::{Listener, Process};
 
 /// Processes and namespaces looked at in one search.
@@ -23,8 +24,18 @@ const MAX_FILE: u64 = 4 << 20;
 /// The socket that serves `server`, as a client with process `client` saw it. `None` if `server` is not on
 /// this machine, if nothing listens any more, or if several network namespaces could be meant.
 #[must_use]
-pub fn find_listener(server: SocketAddr, client: Option<u32>) -> Option<Listener> {
-    find(Path::new("/proc"), server, client)
+pub fn find_listener(server: SocketAddr, client: Option<u32>, pods: &Pods) -> Option<Listener> {
+    let mut listener = find(
+        Path::new("/proc"),
+        server,
+        client.filter(|_| super::sees_host_processes()),
+    )?;
+    if let Some(process) = listener.process.as_mut().map(Arc::make_mut)
+        && let Some((uid, qos)) = process.cgroup.as_deref().and_then(pod_in)
+    {
+        process.pod = pods.of_path(&uid, qos, Instant::now());
+    }
+    Some(listener)
 }
 
 fn find(proc: &Path, server: SocketAddr, client: Option<u32>) -> Option<Listener> {
@@ -182,6 +193,8 @@ fn process(folder: &Path) -> Option<Arc<Process>> {
         exe: exe.map(|exe| exe.to_string_lossy().as_ref().into()),
         exe_build: super::exe_build(pid),
         container_id: cgroup.as_deref().and_then(container_id).map(Into::into),
+        started: super::started(pid).and_then(super::began),
+        pod: None,
         cgroup,
     }))
 }
@@ -192,6 +205,10 @@ mod tests {
 
     use super::*;
 
+    fn pods() -> Pods {
+        Pods::new(std::time::Duration::from_secs(60))
+    }
+
     #[test]
     fn finds_the_listeners_of_this_process() {
         let pid = std::process::id();
@@ -201,17 +218,20 @@ mod tests {
             };
             let bound = socket.local_addr().unwrap();
             let server = SocketAddr::new("127.0.0.1".parse().unwrap(), bound.port());
-            let found = find_listener(server, Some(pid)).unwrap();
+            let found = find_listener(server, Some(pid), &pods()).unwrap();
             assert_eq!(found.address, bound);
             assert_eq!(found.process.unwrap().pid, pid);
             drop(socket);
-            assert!(find_listener(server, Some(pid)).is_none(), "{bind} is closed");
+            assert!(
+                find_listener(server, Some(pid), &pods()).is_none(),
+                "{bind} is closed"
+            );
         }
         let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-        let found = find_listener(gone.local_addr().unwrap(), Some(u32::MAX));
+        let found = find_listener(gone.local_addr().unwrap(), Some(u32::MAX), &pods());
         assert!(found.is_some(), "the client has ended already");
         assert!(
-            find_listener("203.0.113.5:443".parse().unwrap(), None).is_none(),
+            find_listener("203.0.113.5:443".parse().unwrap(), None, &pods()).is_none(),
             "another machine's"
         );
     }

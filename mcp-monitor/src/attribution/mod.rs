@@ -1,19 +1,34 @@
 //! Who is behind a socket: process, container, cgroup.
 //!
 //! Reads `/proc` at the moment of the event, while the process is still there. Not part of the core: it
-//! is asked by the live source only.
+//! is asked by the live source only. What the cluster says of a pod comes from [`kubernetes`], in its own
+//! thread: nothing here waits for it.
 
 mod cgroup;
 mod container;
+#[cfg(feature = "live")]
+pub mod kubernetes;
 mod listener;
+mod pod_path;
+mod pods;
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use hashbrown::HashMap;
 
 use self::cgroup::Cgroups;
-pub use self::{container::container_id, listener::find_listener};
-use crate::types::Process;
+pub use self::{
+    container::container_id,
+    listener::find_listener,
+    pod_path::pod_in,
+    pods::{MAX_PODS, PodCounts, Pods},
+};
+use crate::types::{Pod, Process, Timestamp};
 
 /// Processes remembered; when full, all are forgotten and asked for again.
 const PROCESSES_MAX: usize = 8192;
@@ -21,7 +36,10 @@ const PROCESSES_MAX: usize = 8192;
 /// What is known of processes, by pid.
 #[derive(Debug)]
 pub struct Attribution {
+    /// The pids that the kernel tells are those of `/proc`.
+    host: bool,
     cgroups: Cgroups,
+    pods: Pods,
     known: HashMap<u32, Known>,
 }
 
@@ -35,9 +53,11 @@ struct Known {
 impl Attribution {
     /// `cgroup2`: root of the cgroup2 file system, to turn cgroup ids into paths.
     #[must_use]
-    pub fn new(cgroup2: Option<PathBuf>) -> Self {
+    pub fn new(cgroup2: Option<PathBuf>, pods: Pods) -> Self {
         Self {
+            host: sees_host_processes(),
             cgroups: Cgroups::new(cgroup2),
+            pods,
             known: HashMap::new(),
         }
     }
@@ -49,8 +69,10 @@ impl Attribution {
     pub fn process(&mut self, pid: u32, comm: &[u8; 16], cgroup: u64) -> Arc<Process> {
         let name = comm.split(|byte| *byte == 0).next().unwrap_or_default();
         let name = String::from_utf8_lossy(name);
-        let started = started(pid);
-        let path = self.cgroups.path(cgroup, pid);
+        // In another pid namespace the number is somebody else's.
+        let local = self.host.then_some(pid);
+        let started = local.and_then(started);
+        let path = self.cgroups.path(cgroup, local);
         if let Some(known) = self.known.get(&pid)
             && known.started == started
             && started.is_some()
@@ -60,12 +82,20 @@ impl Attribution {
         {
             return known.process.clone();
         }
+        // On hybrid systems containers are told apart in the older hierarchies, and only there.
+        let older = match path.as_deref() {
+            Some(path) if pod_in(path).is_some() => None,
+            _ => local.and_then(cgroup::older_path),
+        };
+        let place = older.as_deref().or(path.as_deref());
         let process = Arc::new(Process {
             pid,
             comm: name.into(),
-            exe: exe(pid),
-            exe_build: exe_build(pid),
-            container_id: path.as_deref().and_then(container_id).map(Into::into),
+            exe: local.and_then(exe),
+            exe_build: local.and_then(exe_build),
+            container_id: place.and_then(container_id).map(Into::into),
+            started: started.and_then(began),
+            pod: place.and_then(|path| self.pod(path)),
             cgroup: path,
         });
         if self.known.len() >= PROCESSES_MAX {
@@ -78,6 +108,34 @@ impl Attribution {
         self.known.insert(pid, known);
         process
     }
+
+    fn pod(&self, path: &str) -> Option<Arc<Pod>> {
+        let (uid, qos) = pod_in(path)?;
+        self.pods.of_path(&uid, qos, Instant::now())
+    }
+}
+
+/// Whether `/proc` shows the processes of the host: in a container it does with `hostPID` only.
+#[must_use]
+pub fn sees_host_processes() -> bool {
+    /// Inode of the first pid namespace, fixed in the kernel.
+    const FIRST: &str = "pid:[4026531836]";
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == FIRST)
+}
+
+/// The time that a number of clock ticks after boot was, to a hundredth of a second.
+fn began(ticks: u64) -> Option<Timestamp> {
+    // USER_HZ, 100 on every architecture that Linux has.
+    let since_boot = Duration::from_millis(ticks.checked_mul(10)?);
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
+    let uptime = Duration::try_from_secs_f64(uptime).ok()?;
+    let boot = SystemTime::now()
+        .checked_sub(uptime)?
+        .duration_since(UNIX_EPOCH)
+        .ok()?;
+    let began = boot.checked_add(since_boot)?.as_millis().checked_div(10)?;
+    Some(Timestamp(u64::try_from(began.checked_mul(10_000_000)?).ok()?))
 }
 
 /// Path of the executable, as its own mount namespace names it; without the mark of a deleted file.
@@ -119,7 +177,7 @@ mod tests {
 
     #[test]
     fn knows_this_process() {
-        let mut attribution = Attribution::new(None);
+        let mut attribution = Attribution::new(None, Pods::new(Duration::from_secs(60)));
         let pid = std::process::id();
         let process = attribution.process(pid, b"worker\0\0\0\0\0\0\0\0\0\0", 0);
         assert_eq!(process.pid, pid);
@@ -127,6 +185,12 @@ mod tests {
         let exe = std::env::current_exe().unwrap();
         assert_eq!(process.exe.as_deref(), exe.to_str());
         assert!(process.exe_build.is_some());
+        let now = Timestamp(u64::try_from(UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap());
+        let age = now.since(process.started.unwrap());
+        assert!(
+            age < Duration::from_secs(3600) && process.started < Some(now),
+            "{age:?}"
+        );
         let again = attribution.process(pid, b"worker\0\0\0\0\0\0\0\0\0\0", 0);
         assert!(Arc::ptr_eq(&process, &again));
         let renamed = attribution.process(pid, b"other\0\0\0\0\0\0\0\0\0\0\0", 0);
@@ -135,7 +199,11 @@ mod tests {
 
     #[test]
     fn a_process_that_is_gone_keeps_what_the_kernel_said() {
-        let process = Attribution::new(None).process(u32::MAX, b"curl\0\0\0\0\0\0\0\0\0\0\0\0", 0);
+        let process = Attribution::new(None, Pods::new(Duration::from_secs(60))).process(
+            u32::MAX,
+            b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+            0,
+        );
         assert_eq!(&*process.comm, "curl");
         assert_eq!(process.exe, None);
         assert_eq!(process.cgroup, None);

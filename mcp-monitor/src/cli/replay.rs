@@ -12,7 +12,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let job = engine::Job {
         policy: &policy,
         files: &args.files,
-        keylog: &args.keylog,
+        keys: &args.keys,
         wanted,
         threads: args.threads,
         learning: keeper.as_mut().map(|k| k.learning(&policy.program)).transpose()?,

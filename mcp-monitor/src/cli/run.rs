@@ -20,6 +20,12 @@ use tokio::{
 use super::{Failure, args::RunArgs, output, policy, policy::Policy, reload, state};
 use crate::{
     alert::{AlerterOptions, Mode},
+    attribution::{
+        Pods,
+        kubernetes::{Identity, IdentityOptions},
+        sees_host_processes,
+    },
+    config::program::{Ask, Program},
     pipeline::{
         correlator::Wanted,
         keep::{Changes, Learning},
@@ -47,6 +53,12 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     options.keep = keeper
         .clone()
         .map(|keeper| -> Keep { Box::new(move |changes| keeper.borrow_mut().try_keep(Some(changes), &[])) });
+    if !sees_host_processes() {
+        tracing::warn!(
+            "/proc shows another pid namespace than the host's: executables stay unknown; in a pod, set hostPID"
+        );
+    }
+    options.identity = identity(&policy.program, &options.source.pods)?;
     let mut out = output::Output::new(&args.output);
     let outcome = watch(options, policy.file.clone(), None, |records| {
         if let Some(keeper) = &keeper {
@@ -82,18 +94,55 @@ fn options(policy: &Policy) -> RunOptions {
         keep: None,
         pins: policy.pins.clone(),
         origins: policy.origins.clone(),
+        identity: None,
         wanted: Wanted::default(),
         source: LiveOptions {
             cgroup: program.source.cgroup.clone(),
             ring_bytes: program.source.ring_bytes,
+            pods: Pods::new(program.kubernetes.grace),
             ..LiveOptions::default()
         },
         shard: program.limits.shard(1),
         tracker: program.limits.tracker(),
         alerts: AlerterOptions {
             mode: Mode::Immediate,
+            node: node(program).map(Into::into),
             ..program.alerts.alerter()
         },
+    }
+}
+
+/// Name of this node: as configured, else as a pod is told it.
+fn node(program: &Program) -> Option<String> {
+    let told = || std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+    program.kubernetes.node.clone().or_else(told)
+}
+
+/// Follows the Kubernetes API, if there is one to follow and that is wanted.
+fn identity(program: &Program, pods: &Pods) -> Result<Option<Identity>, Failure> {
+    let asked = &program.kubernetes;
+    let always = asked.identity == Ask::Always;
+    let there = always || asked.kubeconfig.is_some() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    if asked.identity == Ask::Never || !there {
+        return Ok(None);
+    }
+    let Some(node) = node(program) else {
+        let error = "names of pods: which node this is is not known; set NODE_NAME (fieldRef spec.nodeName), or node under kubernetes in --config";
+        if always {
+            return Err(Failure::Work(error.to_owned()));
+        }
+        tracing::warn!("{error}");
+        return Ok(None);
+    };
+    let mut options = IdentityOptions::new(node);
+    options.kubeconfig.clone_from(&asked.kubeconfig);
+    match Identity::start(options, pods.clone()) {
+        Ok(identity) => Ok(Some(identity)),
+        Err(error) if always => Err(Failure::work(error)),
+        Err(error) => {
+            tracing::warn!("alerts name pods by their uid only: {error}");
+            Ok(None)
+        }
     }
 }
 

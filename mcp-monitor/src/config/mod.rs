@@ -2,6 +2,7 @@
 
 pub mod data;
 mod error;
+mod kubernetes;
 pub mod limits;
 pub mod origin;
 pub mod pins;

@@ -19,6 +19,7 @@ use super::{
 };
 
 pub use super::{
+    kubernetes::{Ask, Kubernetes},
     limits::Limits,
     state::{Baseline, State},
 };
@@ -42,6 +43,8 @@ pub struct Program {
     pub baseline: Baseline,
     /// Tables of networks and countries (DST-08).
     pub origins: OriginFiles,
+    /// Names of pods.
+    pub kubernetes: Kubernetes,
     /// Caps and waits.
     pub limits: Limits,
 }
@@ -202,14 +205,24 @@ const KEYS: &[Key] = &[
 
 /// Every key outside `limits`.
 fn keys() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(super::state::KEYS)
+    KEYS.iter()
+        .chain(super::state::KEYS)
+        .chain(super::kubernetes::KEYS)
 }
 
 /// Keys of a section; for the top level, the sections too.
 fn keys_of(section: &str) -> Vec<&'static str> {
     let mut names: Vec<_> = keys().filter(|k| k.section == section).map(|k| k.name).collect();
     if section.is_empty() {
-        names.extend(["source", "alerts", "origins", "state", "baseline", "limits"]);
+        names.extend([
+            "source",
+            "alerts",
+            "origins",
+            "state",
+            "baseline",
+            "kubernetes",
+            "limits",
+        ]);
     }
     names
 }
@@ -247,6 +260,7 @@ impl Program {
                 "state" => program.state = State::read(&r, node, folder)?,
                 "baseline" => program.baseline = Baseline::read(&r, node)?,
                 "origins" => program.origins = origins(&r, node, folder)?,
+                "kubernetes" => program.kubernetes = Kubernetes::read(&r, node, folder)?,
                 "limits" => program.limits = Limits::read(&r, node)?,
                 _ => {}
             }
@@ -371,6 +385,7 @@ pub fn reference() -> String {
             "origins",
             "Offline tables of where addresses are announced from, for DST-08. `mcp-monitor check` says whether\nthey are loaded; they are read at the start.\n\n",
         ),
+        ("kubernetes", "kubernetes", "Live only.\n\n"),
     ];
     let row = |text: &mut String, name: &str, form: &str, default: &str, about: &str| {
         text.push_str(&format!("| `{name}` | {form} | {default} | {about} |\n"));

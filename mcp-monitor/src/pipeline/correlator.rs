@@ -51,6 +51,8 @@ pub struct Correlator {
     tracker: Tracker,
     judges: Judges,
     wanted: Wanted,
+    /// The Kubernetes node that this runs on, live.
+    node: Option<Arc<str>>,
     /// Live: servers that spoke MCP and whose listening socket is to be looked up, with the client's process.
     unlisted: VecDeque<(SocketAddr, Option<u32>)>,
     /// Those that were looked up.
@@ -92,6 +94,7 @@ impl Correlator {
             tracker: Tracker::new(limits, pins.clone()),
             wanted,
             settled: alerts.mode == Mode::Settled,
+            node: alerts.node.clone(),
             judges: Judges::new(pins.clone(), alerts),
             pins,
             unlisted: VecDeque::new(),
@@ -442,8 +445,8 @@ impl Correlator {
             }
             (FlowEventKind::Close(end), _) if self.wanted.flows => {
                 let connection = self.tracker.connection(event.flow.info.id);
-                self.records
-                    .push(Record::Flow(Box::new(FlowRecord::new(event, end, connection))));
+                let record = FlowRecord::new(event, end, connection, self.node.as_deref());
+                self.records.push(Record::Flow(Box::new(record)));
             }
             _ => {}
         }

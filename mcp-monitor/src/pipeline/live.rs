@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     alert::AlerterOptions,
-    attribution::find_listener,
+    attribution::{Pods, find_listener, kubernetes::Identity},
     config::{origin::OriginTables, pins::Pins},
     decode::{Decoded, Decoder},
     mcp::tracker::TrackerLimits,
@@ -51,6 +51,8 @@ pub struct RunOptions {
     pub keep: Option<Keep>,
     /// Where addresses are announced from.
     pub origins: Arc<OriginTables>,
+    /// The watch of the Kubernetes API, if there is one. It ends when the run does.
+    pub identity: Option<Identity>,
 }
 
 /// Writes what was learned. What cannot be written is its own to report: that is no reason to stop watching.
@@ -106,6 +108,7 @@ pub async fn run<E>(
         last: At::default(),
         packets: 0,
         bytes: 0,
+        pods: options.source.pods.clone(),
     };
     engine.correlator.set_origins(options.origins);
     if let Some(key) = &options.fingerprint_key {
@@ -182,6 +185,7 @@ pub async fn run<E>(
     summary.kernel = Some(source.counters()?);
     summary.dropped.insert("verdicts_undelivered", undelivered);
     summary.reloads = Some(reloaded);
+    summary.identity = options.identity.map(|identity| identity.status());
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(Outcome {
         summary,
@@ -210,6 +214,7 @@ struct Engine {
     last: At,
     packets: u64,
     bytes: u64,
+    pods: Pods,
 }
 
 impl Engine {
@@ -263,7 +268,7 @@ impl Engine {
     /// through `/proc`, and packets wait meanwhile.
     fn look_up_listener(&mut self, at: At) {
         if let Some((server, client)) = self.correlator.next_unlisted()
-            && let Some(listener) = find_listener(server, client)
+            && let Some(listener) = find_listener(server, client, &self.pods)
         {
             self.correlator.listener(at, server, &listener);
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    alert::{Alert, Flow, session_fingerprint},
+    alert::{Alert, Flow, Kubernetes, ProcessRef, session_fingerprint},
     baseline::Standing,
     detect::{canonical, credentials},
     flow::{DirectionStats, FlowEnd},
@@ -157,6 +157,10 @@ pub struct FlowRecord {
     duration_seconds: f64,
     to_server: Counts,
     to_client: Counts,
+    /// The local process, live only.
+    process: Option<ProcessRef>,
+    /// Its pod, live only.
+    kubernetes: Option<Kubernetes>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -183,7 +187,8 @@ impl From<&DirectionStats> for Counts {
 }
 
 impl FlowRecord {
-    pub(super) fn new(event: &FlowEvent, end: &FlowEnd, connection: &Connection) -> Self {
+    pub(super) fn new(event: &FlowEvent, end: &FlowEnd, connection: &Connection, node: Option<&str>) -> Self {
+        let process = connection.process.as_deref();
         let info = &event.flow.info;
         Self {
             schema: "mcp-monitor.flow/1",
@@ -197,6 +202,8 @@ impl FlowRecord {
             duration_seconds: end.last.since(info.start.time).as_secs_f64(),
             to_server: (&end.to_server).into(),
             to_client: (&end.to_client).into(),
+            process: process.map(ProcessRef::from),
+            kubernetes: Kubernetes::of(process, node),
         }
     }
 

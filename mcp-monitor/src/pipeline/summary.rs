@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{correlator::Correlator, shard::Shard};
 use crate::decode::Decoder;
 #[cfg(feature = "live")]
-use crate::source::live::KernelCounters;
+use crate::{attribution::kubernetes::IdentityStatus, source::live::KernelCounters};
 
 /// One JSON object; the keys are part of the contract.
 #[derive(Clone, Default, Debug, Serialize)]
@@ -47,6 +47,10 @@ pub struct Summary {
     /// Pins that were changed while running; live only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reloads: Option<Reloads>,
+    /// Names of pods; live only, where the Kubernetes API is followed.
+    #[cfg(feature = "live")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityStatus>,
     /// Wall time of the run.
     pub seconds: f64,
 }

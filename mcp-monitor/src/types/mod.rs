@@ -4,6 +4,7 @@
 
 mod anomaly;
 mod packet;
+mod pod;
 mod process;
 mod recent;
 mod severity;
@@ -11,6 +12,7 @@ mod time;
 
 pub use anomaly::{Anomaly, AnomalyKind};
 pub use packet::{At, Direction, PacketId, Plaintext, Scope, Transport};
+pub use pod::{Pod, PodFacts, Qos, Workload};
 pub use process::{Listener, Process};
 pub use recent::recent;
 pub use severity::Severity;

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use super::{Pod, Timestamp};
+
 /// A process on this machine, live only.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Process {
@@ -18,6 +20,10 @@ pub struct Process {
     pub container_id: Option<Box<str>>,
     /// cgroup v2 path.
     pub cgroup: Option<Box<str>>,
+    /// When it began, to a hundredth of a second.
+    pub started: Option<Timestamp>,
+    /// The pod that the cgroup path names.
+    pub pod: Option<Arc<Pod>>,
 }
 
 /// A listening socket of this machine that serves MCP, live only.

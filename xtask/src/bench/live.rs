@@ -176,6 +176,7 @@ mod linux {
                 pins: Some(pins),
                 cgroup: Some(self.cgroup.path().into()),
                 text: false,
+                ..Options::default()
             };
             let monitor = Monitor::start_at(binary, &options, |_| {})?;
             let rate = self.iperf(seconds)?;

@@ -85,10 +85,8 @@ mod tests {
         let process = Process {
             pid: 7,
             comm: "node".into(),
-            exe: None,
-            exe_build: None,
-            container_id: None,
             cgroup: Some("/kubepods.slice/pod1".into()),
+            ..Process::default()
         };
         let listener = Listener {
             address: address.parse().unwrap(),

@@ -33,7 +33,7 @@ pub use self::{
 };
 use super::verdict::{PinnedHost, Verdicts};
 use crate::{
-    attribution::Attribution,
+    attribution::{Attribution, Pods},
     decode::{TcpSegment, UdpDatagram},
     types::{At, Process, Scope},
 };
@@ -50,6 +50,8 @@ pub struct LiveOptions {
     /// Judge DNS answers, ClientHellos and connections in userspace even where the kernel can; off by
     /// default. For comparing the two: the verdicts are the same, some milliseconds later.
     pub userspace_verdicts: bool,
+    /// Where pods are looked up.
+    pub pods: Pods,
 }
 
 impl Default for LiveOptions {
@@ -59,6 +61,7 @@ impl Default for LiveOptions {
             ring_bytes: 64 << 20,
             batch: 1024,
             userspace_verdicts: false,
+            pods: Pods::new(Duration::from_secs(300)),
         }
     }
 }
@@ -178,7 +181,10 @@ impl LiveSource {
             RingBuf::try_from(load::take(&mut programs, "EVENTS")?).map_err(LiveError::map("EVENTS"))?;
         let ring = ring::pollable(ring).map_err(LiveError::Ring)?;
         let verdicts = (!features.bpf_loop).then(|| Verdicts::new(hosts));
-        let reader = ring::Reader::new(verdicts, Attribution::new(load::cgroup2_root().ok()));
+        let reader = ring::Reader::new(
+            verdicts,
+            Attribution::new(load::cgroup2_root().ok(), options.pods.clone()),
+        );
         load::attach(&mut programs, &cgroup)?;
         Ok(Self {
             programs,
