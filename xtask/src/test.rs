@@ -30,6 +30,8 @@ enum Part {
     Live,
     /// The kernel programs on other kernels, under emulation; needs Debian's apt
     Kernels,
+    /// Where alerts go: real receivers, and one that fails in every way
+    Sinks,
     /// All of them, after format, lints and tidy
     All,
 }
@@ -69,7 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
             Ok(tally)
         });
     }
-    if wants(Part::Golden) || wants(Part::Live) || wants(Part::Kernels) {
+    if args.part != Part::Unit {
         step(&mut steps, "build", || {
             build::binary("e2e").map(|_| Tally::default())
         });
@@ -89,6 +91,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if wants(Part::Kernels) {
         step(&mut steps, "kernels", kernels::run);
+    }
+    if wants(Part::Sinks) {
+        step(&mut steps, "sinks", || {
+            end_to_end(&["sinks"], &["--test-threads=2"])
+        });
     }
     conclude(&steps)
 }
