@@ -149,6 +149,10 @@ pub struct ReplayArgs {
     /// Begin with what this state file remembers, and write to it what was learned and alerted
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// Deliver to the sinks of --config too, as `run` does; without it a replay wakes nobody
+    #[cfg(feature = "live")]
+    #[arg(long, requires = "config")]
+    pub deliver: bool,
     /// Captures (pcap or pcapng, plain, gzip or zstd); `-` is standard input. Several are one timeline
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -266,6 +270,10 @@ pub struct CheckArgs {
     /// Detection.
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// Send a test alert (rule TEST-00, severity info) through every sink of --config
+    #[cfg(feature = "live")]
+    #[arg(long, requires = "config")]
+    pub send_test: bool,
     /// How the report looks
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,

@@ -9,6 +9,7 @@ pub mod pins;
 pub mod plaintext;
 pub mod program;
 pub mod quantity;
+pub mod sinks;
 pub mod state;
 pub mod yaml;
 

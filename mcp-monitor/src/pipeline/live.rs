@@ -395,7 +395,7 @@ impl Engine {
     /// Events of flows go to where flows meet, and what the links need of them to those.
     fn pass_events(&mut self) {
         let mut events = std::mem::take(&mut self.events);
-        for Event { event, .. } in &mut events {
+        for Event { mut event, .. } in events.drain(..) {
             match &event.kind {
                 FlowEventKind::ClientHello(hello) => {
                     self.links.hello(&event.flow.info, hello.random, event.at.time);
@@ -404,11 +404,10 @@ impl Engine {
                 _ => {}
             }
             if self.links.is_metadata(event.flow.info.id) {
-                without_body(event);
+                without_body(&mut event);
             }
             self.correlator.event(event);
         }
-        events.clear();
         self.events = events;
     }
 

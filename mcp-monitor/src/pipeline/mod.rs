@@ -4,6 +4,7 @@ pub mod application;
 pub mod correlator;
 mod http;
 mod judge;
+mod judging;
 pub mod keep;
 mod limits;
 #[cfg(feature = "live")]
@@ -17,6 +18,7 @@ pub mod record;
 pub mod replay;
 pub mod shard;
 pub mod shards;
+mod shown;
 pub mod summary;
 mod tls;
 mod view;

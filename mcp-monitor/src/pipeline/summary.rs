@@ -11,6 +11,7 @@ use crate::decode::Decoder;
 #[cfg(feature = "live")]
 use crate::{
     attribution::kubernetes::IdentityStatus,
+    sink::delivery::SinkCounters,
     source::live::{KernelCounters, tls::TlsCounters},
 };
 
@@ -60,6 +61,10 @@ pub struct Summary {
     #[cfg(feature = "live")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityStatus>,
+    /// By the sinks' names; only where there are any.
+    #[cfg(feature = "live")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sinks: Option<BTreeMap<String, SinkCounters>>,
     /// Wall time of the run.
     pub seconds: f64,
 }
