@@ -53,6 +53,18 @@ const TOOLS: &[Tool] = &[
         package: "python3",
     },
     Tool {
+        program: "promtool",
+        package: "prometheus",
+    },
+    Tool {
+        program: "buildah",
+        package: "buildah",
+    },
+    Tool {
+        program: "capsh",
+        package: "libcap2-bin",
+    },
+    Tool {
         program: "ethtool",
         package: "ethtool",
     },
@@ -164,6 +176,7 @@ fn mcp_monitor_tests_installed() -> bool {
 fn peers() -> Result<bool> {
     use mcp_monitor_tests::peers;
 
+    mcp_monitor_tests::cluster_tools::install()?;
     let there = peers::installed();
     if !there {
         let dir = peers::dir();

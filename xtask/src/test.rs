@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use mcp_monitor_tests::paths;
 
-use crate::{build, setup, sh, tidy};
+use crate::{build, image, setup, sh, tidy};
 
 /// What to check
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -26,6 +26,8 @@ enum Part {
     Golden,
     /// Real MCP peers in namespaces, watched by the attached monitor; needs root and BPF
     Live,
+    /// The chart, its manifests, and the image as the chart starts it
+    Deploy,
     /// All of them, after format, lints and tidy
     All,
 }
@@ -65,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
             Ok(tally)
         });
     }
-    if wants(Part::Golden) || wants(Part::Live) {
+    if wants(Part::Golden) || wants(Part::Live) || wants(Part::Deploy) {
         step(&mut steps, "build", || {
             build::binary("e2e").map(|_| Tally::default())
         });
@@ -81,6 +83,14 @@ pub fn run(args: &Args) -> Result<()> {
         // One at a time: they measure losses, and share the machine's cores.
         step(&mut steps, "live", || {
             end_to_end(&["hosts", "live", "kubernetes"], &["--test-threads=1"])
+        });
+    }
+    if wants(Part::Deploy) {
+        step(&mut steps, "image", || {
+            image::of_tests().map(|()| Tally::default())
+        });
+        step(&mut steps, "deploy", || {
+            end_to_end(&["deploy", "container"], &["--test-threads=1"])
         });
     }
     conclude(&steps)
@@ -101,7 +111,7 @@ fn step(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result
     // What failed before would only fail again; a failing lint hides no test, though.
     if steps
         .iter()
-        .any(|step| step.error.is_some() && matches!(step.name, "setup" | "build"))
+        .any(|step| step.error.is_some() && matches!(step.name, "setup" | "build" | "image"))
     {
         return;
     }
