@@ -99,7 +99,7 @@ fuzz_target!(|steps: Vec<Step>| {
         };
         shard.feed(&item, &mut events);
         for event in events.drain(..) {
-            correlator.event(&event.event);
+            correlator.event(event.event);
         }
         for record in correlator.take_records() {
             let _ = (record.text(), serde_json::to_string(&record));
@@ -107,7 +107,7 @@ fuzz_target!(|steps: Vec<Step>| {
     }
     shard.finish(at, &mut events);
     for event in events.drain(..) {
-        correlator.event(&event.event);
+        correlator.event(event.event);
     }
     correlator.finish(at);
     assert_eq!(shard.application_counters().conversation.held, 0);

@@ -42,7 +42,13 @@ impl Drop for Running {
 /// Certificates, and the log of one server.
 struct Bench {
     dir: tempfile::TempDir,
+    /// The client does not offer the extended master secret.
+    without_ems: bool,
 }
+
+/// A configuration of OpenSSL, for which its programs have no option.
+const NO_EMS: &str = "openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = tls\n\
+                      [tls]\nOptions = -ExtendedMasterSecret\n";
 
 fn openssl(dir: &Path) -> Command {
     let mut command = Command::new("openssl");
@@ -65,7 +71,11 @@ impl Bench {
             .status()
             .expect("openssl runs; `cargo xtask setup` installs it");
         assert!(made.success());
-        Self { dir }
+        fs::write(dir.path().join("no-ems.cnf"), NO_EMS).expect("a file");
+        Self {
+            dir,
+            without_ems: false,
+        }
     }
 
     /// A server that sends each line back reversed, and its port.
@@ -102,6 +112,9 @@ impl Bench {
             "keys.log",
         ]);
         command.args(options.split_whitespace()).stdout(Stdio::piped());
+        if self.without_ems {
+            command.env("OPENSSL_CONF", "no-ems.cnf");
+        }
         let mut client = Running(command.spawn().expect("a client"));
         let (near, _) = listener.accept().expect("the client connects");
         let far = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
@@ -291,6 +304,58 @@ fn the_suites_of_tls_1_2_open() {
             assert_plain(&format!("{suite} {more}"), &bench.keys(), &log, "hello\n");
         }
     }
+}
+
+/// Without logged secrets: what the client sent for the server's key, with the extended master secret and without.
+#[test]
+fn a_private_key_opens_rsa_key_exchange_and_nothing_else() {
+    let mut bench = Bench::new();
+    let pem = fs::read_to_string(bench.dir.path().join("key.pem")).expect("a key");
+    let with = |pem: &str| {
+        let mut keys = KeyLog::default();
+        keys.add_rsa_key(pem).expect("a private key");
+        Arc::new(keys)
+    };
+    let keys = with(&pem);
+    for suite in ["AES128-SHA256", "AES256-GCM-SHA384", "AES128-CCM"] {
+        for without_ems in [false, true] {
+            bench.without_ems = without_ems;
+            let options = format!("-tls1_2 -cipher {suite}:@SECLEVEL=0");
+            let (_server, port) = bench.serve(&options);
+            let log = bench.connect(port, &options, &["hello"]);
+            assert_plain(
+                &format!("{suite}, without EMS {without_ems}"),
+                &keys,
+                &log,
+                "hello\n",
+            );
+            let offers = |extension: [u8; 4]| log[0].1.windows(4).any(|bytes| bytes == extension);
+            assert_eq!(offers([0, 23, 0, 0]), !without_ems, "{suite}");
+        }
+    }
+    let (_server, port) = bench.serve("-tls1_2");
+    let refused = |keys: &Arc<KeyLog>, options: &str| {
+        let log = bench.connect(port, options, &["hello"]);
+        let plain = decrypt(keys, &log, usize::MAX, &[]);
+        assert!(plain.to_server.is_empty());
+        plain.failed
+    };
+    let forward = "-tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256";
+    assert_eq!(
+        refused(&keys, forward),
+        ["the key log has no secret for this connection"]
+    );
+    let rsa = "-tls1_2 -cipher AES128-SHA256:@SECLEVEL=0";
+    let other = fs::read_to_string(Bench::new().dir.path().join("key.pem")).expect("a key");
+    assert_eq!(
+        refused(&with(&other), rsa),
+        ["no private key opens the key exchange of this connection"]
+    );
+    bench.connect(port, &format!("{rsa} -sess_out rsa.pem"), &["first"]);
+    assert_eq!(
+        refused(&keys, &format!("{rsa} -sess_in rsa.pem")),
+        ["a resumed session, which a private key does not open"]
+    );
 }
 
 #[test]

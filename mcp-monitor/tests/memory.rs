@@ -150,7 +150,7 @@ impl Engine {
         flow.next[side] = flow.next[side].wrapping_add(length + u32::from(flag & flags::SYN != 0));
         self.shard.feed(&Decoded::Tcp(segment), &mut self.events);
         for event in self.events.drain(..) {
-            self.correlator.event(&event.event);
+            self.correlator.event(event.event);
         }
         drop(self.correlator.take_records());
     }

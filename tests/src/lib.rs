@@ -29,6 +29,8 @@ pub mod privileges;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(target_os = "linux")]
+pub mod receivers;
+#[cfg(target_os = "linux")]
 pub mod scene;
 #[cfg(target_os = "linux")]
 pub mod undo;

@@ -104,6 +104,12 @@ impl Monitor {
         self.process.pid()
     }
 
+    /// Kills the monitor: nothing of its own runs any more.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.signal(nix::sys::signal::Signal::SIGKILL)?;
+        self.process.wait(PATIENCE).map(drop)
+    }
+
     /// Ends the monitor (SIGTERM) after it drained.
     pub fn stop(mut self) -> Result<Watched> {
         let status = self.process.stop(PATIENCE)?;

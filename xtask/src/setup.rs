@@ -17,6 +17,9 @@ pub struct Args {
     pub build_only: bool,
 }
 
+/// What makes rsyslog speak TLS: a module, found by its path.
+const LIB_OSSL: &str = "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_ossl.so";
+
 /// A program that the tests use, and the Debian package that has it.
 struct Tool {
     program: &'static str,
@@ -71,6 +74,18 @@ const TOOLS: &[Tool] = &[
     Tool {
         program: "iperf3",
         package: "iperf3",
+    },
+    Tool {
+        program: "prometheus-alertmanager",
+        package: "prometheus-alertmanager",
+    },
+    Tool {
+        program: "rsyslogd",
+        package: "rsyslog",
+    },
+    Tool {
+        program: LIB_OSSL,
+        package: "rsyslog-openssl",
     },
 ];
 
@@ -163,7 +178,7 @@ fn test_tools() -> Result<bool> {
 
 #[cfg(target_os = "linux")]
 fn mcp_monitor_tests_installed() -> bool {
-    mcp_monitor_tests::peers::installed()
+    mcp_monitor_tests::peers::installed() && mcp_monitor_tests::receivers::installed()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -174,9 +189,14 @@ fn mcp_monitor_tests_installed() -> bool {
 /// Installs the MCP clients and servers that the tests talk to.
 #[cfg(target_os = "linux")]
 fn peers() -> Result<bool> {
-    use mcp_monitor_tests::peers;
+    use mcp_monitor_tests::{peers, receivers};
 
     mcp_monitor_tests::cluster_tools::install()?;
+    let receivers_there = receivers::installed();
+    if !receivers_there {
+        eprintln!("setup: installing receivers of alerts (PyPI)");
+    }
+    receivers::install()?;
     let there = peers::installed();
     if !there {
         let dir = peers::dir();
@@ -184,7 +204,7 @@ fn peers() -> Result<bool> {
         eprintln!("setup: installing MCP SDKs (npm, PyPI) into {dir}");
     }
     peers::install()?;
-    Ok(!there)
+    Ok(!there || !receivers_there)
 }
 
 #[cfg(not(target_os = "linux"))]

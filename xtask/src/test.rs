@@ -1,5 +1,7 @@
 //! The checks that a change has to pass, in the order in which they fail fastest.
 
+mod kernels;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,6 +30,10 @@ enum Part {
     Live,
     /// The chart, its manifests, and the image as the chart starts it
     Deploy,
+    /// The kernel programs on other kernels, under emulation; needs Debian's apt
+    Kernels,
+    /// Where alerts go: real receivers, and one that fails in every way
+    Sinks,
     /// All of them, after format, lints and tidy
     All,
 }
@@ -67,7 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
             Ok(tally)
         });
     }
-    if wants(Part::Golden) || wants(Part::Live) || wants(Part::Deploy) {
+    if args.part != Part::Unit {
         step(&mut steps, "build", || {
             build::binary("e2e").map(|_| Tally::default())
         });
@@ -91,6 +97,14 @@ pub fn run(args: &Args) -> Result<()> {
         });
         step(&mut steps, "deploy", || {
             end_to_end(&["deploy", "container"], &["--test-threads=1"])
+        });
+    }
+    if wants(Part::Kernels) {
+        step(&mut steps, "kernels", kernels::run);
+    }
+    if wants(Part::Sinks) {
+        step(&mut steps, "sinks", || {
+            end_to_end(&["sinks"], &["--test-threads=2"])
         });
     }
     conclude(&steps)

@@ -1,36 +1,39 @@
 //! Bounded memory.
 
-use std::{borrow::Borrow, collections::BTreeMap, hash::Hash};
+use std::{borrow::Borrow, fmt, hash::Hash, num::NonZeroUsize};
 
-use hashbrown::HashMap;
+use lru::LruCache;
+
+use crate::types::recent;
 
 /// A map that holds at most `cap` entries; the least recently used one makes room.
-#[derive(Clone, Debug)]
 pub struct Bounded<K, V> {
-    map: HashMap<K, (u64, V)>,
-    order: BTreeMap<u64, K>,
-    clock: u64,
-    cap: usize,
+    map: LruCache<K, V>,
     evicted: u64,
+}
+
+impl<K, V> fmt::Debug for Bounded<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bounded")
+            .field("evicted", &self.evicted)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Entries a rule keeps unless it says otherwise: some megabytes at most.
 pub const DEFAULT_CAP: usize = 16_384;
 
-impl<K: Hash + Eq + Clone, V> Default for Bounded<K, V> {
+impl<K: Hash + Eq, V> Default for Bounded<K, V> {
     fn default() -> Self {
         Self::new(DEFAULT_CAP)
     }
 }
 
-impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
+impl<K: Hash + Eq, V> Bounded<K, V> {
     /// Holds at most `cap` entries (at least 1).
     pub fn new(cap: usize) -> Self {
         Self {
-            map: HashMap::new(),
-            order: BTreeMap::new(),
-            clock: 0,
-            cap: cap.max(1),
+            map: recent(NonZeroUsize::new(cap).unwrap_or(NonZeroUsize::MIN)),
             evicted: 0,
         }
     }
@@ -41,13 +44,7 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let (stamp, value) = self.map.get_mut(key)?;
-        if let Some(owned) = self.order.remove(stamp) {
-            self.clock = self.clock.saturating_add(1);
-            *stamp = self.clock;
-            self.order.insert(self.clock, owned);
-        }
-        Some(value)
+        self.map.get_mut(key)
     }
 
     /// The entry, its age unchanged.
@@ -56,35 +53,32 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.map.get(key).map(|(_, value)| value)
+        self.map.peek(key)
     }
 
     /// Puts an entry in; the old value if there was one.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let old = self.remove(&key);
+        if let Some(known) = self.map.get_mut(&key) {
+            return Some(std::mem::replace(known, value));
+        }
         self.insert_evicting(key, value);
-        old
+        None
     }
 
     /// Puts an entry in; the entry that made room, if one had to.
     pub fn insert_evicting(&mut self, key: K, value: V) -> Option<(K, V)> {
-        self.remove(&key);
-        let mut out = None;
-        if self.map.len() >= self.cap
-            && let Some((_, oldest)) = self.order.pop_first()
-        {
-            out = self.map.remove(&oldest).map(|(_, value)| (oldest, value));
-            self.evicted = self.evicted.saturating_add(1);
+        if let Some(known) = self.map.get_mut(&key) {
+            *known = value;
+            return None;
         }
-        self.clock = self.clock.saturating_add(1);
-        self.order.insert(self.clock, key.clone());
-        self.map.insert(key, (self.clock, value));
+        let out = self.map.push(key, value);
+        self.evicted = self.evicted.saturating_add(u64::from(out.is_some()));
         out
     }
 
     /// Every entry, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.map.iter().map(|(key, (_, value))| (key, value))
+        self.map.iter()
     }
 
     /// Takes an entry out.
@@ -93,9 +87,7 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let (stamp, value) = self.map.remove(key)?;
-        self.order.remove(&stamp);
-        Some(value)
+        self.map.pop(key)
     }
 
     /// How many entries made room for others.
@@ -107,7 +99,7 @@ impl<K: Hash + Eq + Clone, V> Bounded<K, V> {
 /// Remembers what was said once.
 pub type Once<K> = Bounded<K, ()>;
 
-impl<K: Hash + Eq + Clone> Once<K> {
+impl<K: Hash + Eq> Once<K> {
     /// True the first time.
     pub fn first(&mut self, key: K) -> bool {
         if self.get_mut(&key).is_some() {
@@ -133,7 +125,7 @@ mod tests {
             (b.peek("a"), b.peek("b"), b.peek("c")),
             (Some(&1), None, Some(&3))
         );
-        assert_eq!((b.evicted(), b.map.len(), b.order.len()), (1, 2, 2));
+        assert_eq!((b.evicted(), b.map.len()), (1, 2));
     }
 
     #[test]

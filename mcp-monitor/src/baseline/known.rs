@@ -1,9 +1,11 @@
 //! Definitions that were read before. Every client of a server lists the same tools, so that most
 //! lists on a wire repeat one byte for byte; what follows from the bytes alone is kept for the next.
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 
-use super::Bounded;
+use super::{Bounded, Tool, ToolList};
 use crate::mcp::{Message, context::MessageContext};
 
 /// SHA-256 of the bytes of a definition's `result`. A keyless hash that nobody can make collide:
@@ -38,7 +40,7 @@ impl Fingerprint {
 }
 
 /// What one reader made of each result: at most 256, the least recently used forgotten first.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Known<T>(Bounded<Fingerprint, T>);
 
 impl<T> Default for Known<T> {
@@ -56,6 +58,31 @@ impl<T: Clone> Known<T> {
         }
         let made = make();
         self.0.insert(key, made.clone());
+        made
+    }
+}
+
+/// What one reader made of each list of tools, by identity: the lists made of the same bytes are one. At most
+/// 256, the least recently used forgotten first.
+#[derive(Debug)]
+pub struct KnownLists<T>(Bounded<usize, (Arc<[Tool]>, T)>);
+
+impl<T> Default for KnownLists<T> {
+    fn default() -> Self {
+        Self(Bounded::new(MAX_RESULTS))
+    }
+}
+
+impl<T: Clone> KnownLists<T> {
+    /// What was made of this list before, else what `make` makes of it now.
+    pub fn get(&mut self, list: &ToolList, make: impl FnOnce() -> T) -> T {
+        // The list is kept, so that no other one comes to lie at its place.
+        let place = list.tools.as_ptr().addr();
+        if let Some((_, known)) = self.0.get_mut(&place) {
+            return known.clone();
+        }
+        let made = make();
+        self.0.insert(place, (Arc::clone(&list.tools), made.clone()));
         made
     }
 }

@@ -44,7 +44,7 @@ pub trait Memory {
 }
 
 /// A bounded table that notes which of its entries changed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Remembered<K, V> {
     table: Bounded<K, V>,
     notes: Option<Notes<K>>,

@@ -19,7 +19,7 @@ mod tools;
 pub use bounded::{Bounded, DEFAULT_CAP, Once};
 pub use fact::{Fact, Group, Subject};
 pub use held::{Held, Verdict};
-pub use known::{Fingerprint, Known};
+pub use known::{Fingerprint, Known, KnownLists};
 pub use learned::{Learned, LearningOptions, Row, Standing};
 pub use memory::{Memory, MemoryRow, Remembered};
 pub use principal::{Principal, jwt_part, of_request as principal_of_request};

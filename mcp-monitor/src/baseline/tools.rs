@@ -40,8 +40,9 @@ pub struct ToolList {
     pub principal: Principal,
     /// `serverInfo.version`.
     pub server_version: Option<Box<str>>,
-    /// In the order of the list.
-    pub tools: Vec<Tool>,
+    /// In the order of the list. The same bytes give the same allocation as long as they are remembered, see
+    /// [`super::KnownLists`].
+    pub tools: Arc<[Tool]>,
 }
 
 /// For whom a list was made: server, revision, capabilities, principal.
@@ -70,7 +71,7 @@ struct Listener {
 #[derive(Clone, Debug)]
 struct Partial {
     next: String,
-    tools: Vec<Tool>,
+    tools: Arc<[Tool]>,
 }
 
 /// Puts lists together from `tools/list` requests and responses.
@@ -85,7 +86,7 @@ pub struct ToolLists {
 /// One response.
 #[derive(Debug)]
 struct Page {
-    tools: Vec<Tool>,
+    tools: Arc<[Tool]>,
     next: Option<String>,
 }
 
@@ -136,12 +137,18 @@ impl ToolLists {
         let result = message.result()?;
         let page = self.pages.get(fingerprint, || Page::read(result).map(Arc::new))?;
         let before = self.partial.remove(&who);
-        let mut tools = match cursor {
-            None => Vec::new(),
-            Some(cursor) => before.filter(|p| p.next == cursor)?.tools,
+        let tools = match cursor {
+            None => Arc::clone(&page.tools),
+            Some(cursor) => {
+                let before = before.filter(|p| p.next == cursor)?.tools;
+                before
+                    .iter()
+                    .chain(page.tools.iter())
+                    .take(MAX_TOOLS)
+                    .cloned()
+                    .collect()
+            }
         };
-        let room = MAX_TOOLS.saturating_sub(tools.len());
-        tools.extend(page.tools.iter().take(room).cloned());
         if let Some(next) = page.next.clone() {
             self.partial.insert(who, Partial { next, tools });
             return None;
@@ -185,7 +192,10 @@ impl Page {
                 });
             }
         }
-        Some(Self { tools, next })
+        Some(Self {
+            tools: tools.into(),
+            next,
+        })
     }
 }
 

@@ -115,6 +115,19 @@ pub struct PolicyArgs {
     pub config: Option<PathBuf>,
 }
 
+/// What opens TLS in captures.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// Secrets of TLS connections, as written to SSLKEYLOGFILE: opens TLS 1.2 and 1.3. Repeatable;
+    /// secrets inside a pcapng file are used without it
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Vec<PathBuf>,
+    /// Private key of a server (PEM): opens connections of TLS 1.2 whose key exchange was RSA, not
+    /// those with forward secrecy. Repeatable
+    #[arg(long, value_name = "FILE")]
+    pub rsa_key: Vec<PathBuf>,
+}
+
 /// `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
@@ -124,10 +137,9 @@ pub struct ReplayArgs {
     /// Output.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Secrets of TLS connections, as written to SSLKEYLOGFILE: opens TLS 1.2 and 1.3. Repeatable;
-    /// secrets inside a pcapng file are used without it
-    #[arg(long, value_name = "FILE")]
-    pub keylog: Vec<PathBuf>,
+    /// What opens TLS.
+    #[command(flatten)]
+    pub keys: KeyArgs,
     /// Exit with 3 if an alert is at least this severe
     #[arg(long, value_parser = parse_severity, value_name = "SEVERITY")]
     pub fail_on: Option<Severity>,
@@ -137,6 +149,10 @@ pub struct ReplayArgs {
     /// Begin with what this state file remembers, and write to it what was learned and alerted
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// Deliver to the sinks of --config too, as `run` does; without it a replay wakes nobody
+    #[cfg(feature = "live")]
+    #[arg(long, requires = "config")]
+    pub deliver: bool,
     /// Captures (pcap or pcapng, plain, gzip or zstd); `-` is standard input. Several are one timeline
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -232,10 +248,9 @@ pub struct AttestArgs {
     /// JSON, or text for an auditor
     #[arg(long, value_enum, default_value = "json")]
     pub format: Format,
-    /// Secrets of TLS connections, as written to SSLKEYLOGFILE: opens TLS 1.2 and 1.3. Repeatable;
-    /// secrets inside a pcapng file are used without it
-    #[arg(long, value_name = "FILE")]
-    pub keylog: Vec<PathBuf>,
+    /// What opens TLS.
+    #[command(flatten)]
+    pub keys: KeyArgs,
     /// Captures to attest instead of a state file; needs --pins
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -255,6 +270,10 @@ pub struct CheckArgs {
     /// Detection.
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// Send a test alert (rule TEST-00, severity info) through every sink of --config
+    #[cfg(feature = "live")]
+    #[arg(long, requires = "config")]
+    pub send_test: bool,
     /// How the report looks
     #[arg(long, value_enum, default_value = "text")]
     pub format: Format,
@@ -292,10 +311,9 @@ pub struct FactArgs {
     #[cfg(feature = "live")]
     #[arg(long = "for", default_value = "10m", value_parser = parse_span, value_name = "TIME", requires = "live")]
     pub span: std::time::Duration,
-    /// Secrets of TLS connections, as written to SSLKEYLOGFILE: opens TLS 1.2 and 1.3. Repeatable;
-    /// secrets inside a pcapng file are used without it
-    #[arg(long, value_name = "FILE")]
-    pub keylog: Vec<PathBuf>,
+    /// What opens TLS.
+    #[command(flatten)]
+    pub keys: KeyArgs,
     /// Captures (pcap or pcapng, plain, gzip or zstd); `-` is standard input. Several are one timeline
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,

@@ -73,7 +73,7 @@ pub(super) fn run(args: &AttestArgs) -> Result<ExitCode, Failure> {
             .verified(args.since, args.until)
             .map_err(Failure::work)?
     } else {
-        let tallies = engine::learn(&policy, &args.files, &args.keylog)?.tallies;
+        let tallies = engine::learn(&policy, &args.files, &args.keys)?.tallies;
         let from = args.since.map_or(0, TallyKey::hour_of);
         tallies
             .into_iter()

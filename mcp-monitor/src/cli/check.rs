@@ -46,7 +46,7 @@ pub struct Item {
 }
 
 impl Item {
-    fn new(what: impl Into<String>, state: State, found: impl Into<String>) -> Self {
+    pub(super) fn new(what: impl Into<String>, state: State, found: impl Into<String>) -> Self {
         Self {
             what: what.into(),
             state,
@@ -55,7 +55,7 @@ impl Item {
         }
     }
 
-    fn costs(mut self, cost: impl Into<String>) -> Self {
+    pub(super) fn costs(mut self, cost: impl Into<String>) -> Self {
         self.cost = Some(cost.into());
         self
     }

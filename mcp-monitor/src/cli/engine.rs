@@ -9,7 +9,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, policy::Policy};
+use super::{Failure, args::KeyArgs, policy::Policy};
 use crate::{
     alert::{AlerterOptions, Mode},
     config::ConfigError,
@@ -31,7 +31,7 @@ const MAX_DEFAULT_THREADS: usize = 8;
 pub(super) struct Job<'a> {
     pub(super) policy: &'a Policy,
     pub(super) files: &'a [PathBuf],
-    pub(super) keylog: &'a [PathBuf],
+    pub(super) keys: &'a KeyArgs,
     pub(super) wanted: Wanted,
     pub(super) threads: Option<u16>,
     pub(super) learning: Option<Learning>,
@@ -55,7 +55,7 @@ pub(super) fn run(
             .min(MAX_DEFAULT_THREADS),
     };
     let options = ReplayOptions {
-        keys: Arc::new(load_keys(job.keylog)?),
+        keys: Arc::new(load_keys(job.keys)?),
         fingerprint_key: program.fingerprint_key.map(|key| key.0),
         learning: job.learning,
         origins: job.policy.origins.clone(),
@@ -80,11 +80,11 @@ pub(super) fn run(
 }
 
 /// As [`run`], for what the captures teach: no records, and a capture that cannot be read is a failure.
-pub(super) fn learn(policy: &Policy, files: &[PathBuf], keylog: &[PathBuf]) -> Result<Outcome, Failure> {
+pub(super) fn learn(policy: &Policy, files: &[PathBuf], keys: &KeyArgs) -> Result<Outcome, Failure> {
     let job = Job {
         policy,
         files,
-        keylog,
+        keys,
         wanted: Wanted::default(),
         threads: None,
         learning: Some(Learning {
@@ -99,11 +99,25 @@ pub(super) fn learn(policy: &Policy, files: &[PathBuf], keylog: &[PathBuf]) -> R
     }
 }
 
-/// Reads key logs. A file that has none of their lines is refused; single lines that cannot be read
+/// Reads private keys and key logs. A file that has none of their lines is refused; single lines that cannot be read
 /// (the last one may still be in the writing) are told.
-fn load_keys(files: &[PathBuf]) -> Result<KeyLog, Failure> {
-    let keys = KeyLog::default();
-    for path in files {
+fn load_keys(args: &KeyArgs) -> Result<KeyLog, Failure> {
+    let mut keys = KeyLog::default();
+    for path in &args.rsa_key {
+        let wrong = |found: String| ConfigError {
+            file: path.display().to_string(),
+            line: 0,
+            column: 0,
+            found,
+            expected: "an RSA private key in PEM form".to_owned(),
+        };
+        let text = std::fs::read_to_string(path)
+            .map(zeroize::Zeroizing::new)
+            .map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        keys.add_rsa_key(&text)
+            .map_err(|error| wrong(error.to_string()))?;
+    }
+    for path in &args.keylog {
         let file = path.display().to_string();
         let wrong = |line, found: String| ConfigError {
             file: file.clone(),

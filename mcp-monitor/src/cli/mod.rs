@@ -15,6 +15,8 @@ mod replay;
 mod rules;
 #[cfg(feature = "live")]
 mod run;
+#[cfg(feature = "live")]
+mod sinks;
 mod state;
 
 use std::{io::Write, process::ExitCode};
@@ -103,6 +105,10 @@ fn report(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let policy = policy::load(&args.policy)?;
     let mut report = check::check(&policy.origins);
     report.items.extend(check::rule_data(&policy.pins));
+    #[cfg(feature = "live")]
+    report
+        .items
+        .extend(sinks::check(&policy.program, args.send_test)?);
     let text = match args.format {
         Format::Text => report.to_string(),
         Format::Json => serde_json::to_string(&report).map_err(Failure::work)?,

@@ -41,8 +41,8 @@ pub(super) fn write_summary(path: Option<&Path>, summary: &Summary) -> Result<()
 /// Standard output as records go there.
 pub(super) struct Output {
     writer: RecordWriter<std::io::Stdout>,
-    /// Alerts go out; else they are made for the state file only.
-    alerts: bool,
+    /// What goes out; other records are made for the state file and for sinks only.
+    wanted: Wanted,
     closed: bool,
 }
 
@@ -54,7 +54,7 @@ impl Output {
         };
         Self {
             writer: RecordWriter::new(std::io::stdout(), format),
-            alerts: args.wanted().alerts,
+            wanted: args.wanted(),
             closed: false,
         }
     }
@@ -66,7 +66,7 @@ impl Output {
             if self.closed {
                 break;
             }
-            if !self.alerts && matches!(record, Record::Alert(_)) {
+            if !self.takes(record) {
                 continue;
             }
             let written = self.writer.write(record, || record.text());
@@ -79,6 +79,15 @@ impl Output {
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         let written = self.writer.flush();
         self.settle(written)
+    }
+
+    fn takes(&self, record: &Record) -> bool {
+        match record {
+            Record::Alert(_) => self.wanted.alerts,
+            Record::Message(_) => self.wanted.messages,
+            Record::Flow(_) => self.wanted.flows,
+            Record::Observation(_) => self.wanted.observations,
+        }
     }
 
     fn settle(&mut self, written: std::io::Result<Written>) -> Result<(), Failure> {

@@ -68,7 +68,7 @@ pub(super) fn facts(args: &FactArgs, pins: Pins) -> Result<Vec<Row>, Failure> {
         return Ok(super::run::learn(&policy, args.span)?.facts);
     }
     if !args.files.is_empty() {
-        return Ok(engine::learn(&policy, &args.files, &args.keylog)?.facts);
+        return Ok(engine::learn(&policy, &args.files, &args.keys)?.facts);
     }
     if args.state.is_none() && policy.program.state.file.is_none() {
         return Err(Failure::Usage(

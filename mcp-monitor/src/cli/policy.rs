@@ -23,6 +23,9 @@ pub(super) fn load(args: &PolicyArgs) -> Result<Policy, Failure> {
         .map(Program::load)
         .transpose()?
         .unwrap_or_default();
+    // Mistakes are found whatever the command.
+    #[cfg(feature = "live")]
+    crate::sink::settings::read(&program.sinks)?;
     let path = args.pins.as_deref().or(program.pins.as_deref());
     let pins = path.map(Pins::load).transpose()?.unwrap_or_default();
     let file = path.map(ToOwned::to_owned);

@@ -9,24 +9,45 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let mut keeper = state::Keeper::open(args.state.as_deref(), &policy.program)?;
     let mut wanted = args.output.wanted();
     wanted.alerts |= keeper.is_some();
+    #[cfg(feature = "live")]
+    let sinks = args
+        .deliver
+        .then(|| super::sinks::start(&policy.program))
+        .transpose()?
+        .flatten();
+    #[cfg(feature = "live")]
+    if let Some(sinks) = &sinks {
+        super::sinks::want(sinks, &mut wanted);
+    }
     let job = engine::Job {
         policy: &policy,
         files: &args.files,
-        keylog: &args.keylog,
+        keys: &args.keys,
         wanted,
         threads: args.threads,
         learning: keeper.as_mut().map(|k| k.learning(&policy.program)).transpose()?,
     };
     let mut out = output::Output::new(&args.output);
-    let outcome = engine::run(job, |records| {
+    #[cfg_attr(not(feature = "live"), allow(unused_mut))]
+    let mut outcome = engine::run(job, |records| {
         if let Some(keeper) = &mut keeper {
             keeper.alerts(&records)?;
+        }
+        #[cfg(feature = "live")]
+        if let Some(sinks) = &sinks {
+            super::sinks::offer(sinks, &records);
         }
         out.write(&records)
     })?;
     out.flush()?;
     if let Some(keeper) = &mut keeper {
         keeper.keep(outcome.changes)?;
+    }
+    #[cfg(feature = "live")]
+    if let Some(sinks) = sinks {
+        let status = sinks.status();
+        sinks.finish(super::sinks::GRACE);
+        outcome.summary.sinks = Some(status.snapshot());
     }
     output::write_summary(args.output.summary.as_deref(), &outcome.summary)?;
     if let Some(error) = outcome.error {

@@ -17,7 +17,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Failure, args::RunArgs, output, policy, policy::Policy, reload, state};
+use super::{Failure, args::RunArgs, output, policy, policy::Policy, reload, sinks, state};
 use crate::{
     alert::{AlerterOptions, Mode},
     attribution::{
@@ -56,6 +56,10 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     }
     options.wanted = args.output.wanted();
     options.wanted.alerts |= keeper.is_some();
+    let sinks = sinks::start(&policy.program)?;
+    if let Some(sinks) = &sinks {
+        sinks::want(sinks, &mut options.wanted);
+    }
     options.learning = keeper
         .as_ref()
         .map(|keeper| keeper.borrow_mut().learning(&policy.program))
@@ -70,7 +74,10 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     }
     options.identity = identity(&policy.program, &options.source.pods)?;
     let mut out = output::Output::new(&args.output);
-    let outcome = watch(options, policy.file.clone(), None, |records| {
+    let mut outcome = watch(options, policy.file.clone(), None, |records| {
+        if let Some(sinks) = &sinks {
+            sinks::offer(sinks, &records);
+        }
         if let Some(keeper) = &keeper {
             keeper.borrow_mut().try_keep(None, &records);
         }
@@ -81,6 +88,11 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     out.flush()?;
     if let Some(keeper) = &keeper {
         keeper.borrow_mut().try_keep(Some(Changes::default()), &[]);
+    }
+    if let Some(sinks) = sinks {
+        let status = sinks.status();
+        sinks.finish(sinks::GRACE);
+        outcome.summary.sinks = Some(status.snapshot());
     }
     output::write_summary(args.output.summary.as_deref(), &outcome.summary)?;
     Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ pub mod origin;
 pub mod pins;
 pub mod program;
 pub mod quantity;
+pub mod sinks;
 pub mod state;
 pub mod yaml;
 

@@ -15,6 +15,7 @@ use super::{
     limits::{Unit, read_duration},
     origin::OriginFiles,
     quantity::{parse_bytes, show_bytes, show_duration},
+    sinks::{SinkSection, Spool},
     yaml::{MAX_FILE_BYTES, Node, Reader, Value},
 };
 
@@ -25,7 +26,7 @@ pub use super::{
 };
 
 /// A program configuration, checked.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Program {
     /// Pins file, where `--pins` names none.
     pub pins: Option<PathBuf>,
@@ -45,6 +46,8 @@ pub struct Program {
     pub origins: OriginFiles,
     /// Names of pods.
     pub kubernetes: Kubernetes,
+    /// Where records go besides standard output.
+    pub sinks: SinkSection,
     /// Caps and waits.
     pub limits: Limits,
 }
@@ -139,6 +142,13 @@ const KEYS: &[Key] = &[
         about: "File with the key of the fingerprints that alerts show instead of secrets: 32 bytes, or 64 hex digits. Installations with the same key can compare fingerprints. A relative path is relative to the configuration file. Without it the key is a fixed one, and who sees a fingerprint can test guesses at the secret.",
     },
     Key {
+        section: "",
+        name: "sinks",
+        form: "list",
+        default: || "none: standard output only".into(),
+        about: "Where alerts and other records go besides standard output: each sink with its keys is in docs/SINKS.md.",
+    },
+    Key {
         section: "source",
         name: "cgroup",
         form: "path",
@@ -208,6 +218,7 @@ fn keys() -> impl Iterator<Item = &'static Key> {
     KEYS.iter()
         .chain(super::state::KEYS)
         .chain(super::kubernetes::KEYS)
+        .chain(super::sinks::KEYS)
 }
 
 /// Keys of a section; for the top level, the sections too.
@@ -221,6 +232,7 @@ fn keys_of(section: &str) -> Vec<&'static str> {
             "state",
             "baseline",
             "kubernetes",
+            "spool",
             "limits",
         ]);
     }
@@ -261,6 +273,13 @@ impl Program {
                 "baseline" => program.baseline = Baseline::read(&r, node)?,
                 "origins" => program.origins = origins(&r, node, folder)?,
                 "kubernetes" => program.kubernetes = Kubernetes::read(&r, node, folder)?,
+                "spool" => program.sinks.spool = Spool::read(&r, node, folder)?,
+                "sinks" => {
+                    r.list(node, "sinks")?;
+                    program.sinks.node = Some(node.clone());
+                    program.sinks.file = file.to_owned();
+                    program.sinks.folder = folder.to_owned();
+                }
                 "limits" => program.limits = Limits::read(&r, node)?,
                 _ => {}
             }
@@ -380,6 +399,11 @@ pub fn reference() -> String {
         ("alerts", "alerts", ""),
         ("state", "state", ""),
         ("baseline", "baseline", "Times are capture time.\n\n"),
+        (
+            "spool",
+            "spool",
+            "Records that wait for a sink's receiver. See docs/SINKS.md.\n\n",
+        ),
         (
             "origins",
             "origins",
@@ -580,7 +604,7 @@ mod tests {
         // What is documented is also read.
         for key in keys() {
             let text = match key.section {
-                "" => format!("{}: [[]]", key.name),
+                "" => format!("{}: {{a: [[]]}}", key.name),
                 section => format!("{section}: {{{}: [[]]}}", key.name),
             };
             let error = read(&text).unwrap_err();

@@ -17,7 +17,7 @@ use super::ConfigError;
 pub const MAX_FILE_BYTES: usize = 16 << 20;
 
 /// A value and where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Node {
     /// The value.
     pub value: Value,
@@ -26,7 +26,7 @@ pub struct Node {
 }
 
 /// A YAML value.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// Nothing, `~` or `null`.
     Null,
@@ -45,7 +45,7 @@ pub enum Value {
 }
 
 /// A key of a mapping and where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Key {
     /// The key.
     pub name: String,

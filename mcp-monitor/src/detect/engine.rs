@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Finding, Seen, SeenKind, World,
+    Facts, Finding, Seen, SeenKind, World,
     credentials::Fingerprinter,
     rule::{Kind, Meta, Rule},
     rules,
@@ -40,165 +40,72 @@ impl Slot {
     }
 }
 
-/// All rules and what they share.
-///
-/// Call [`Detector::see`] for every event in order of capture time.
-///
-/// One rule cannot break another. A rule that panics is off from then on, which is counted and said by
-/// OP-06; what else it found in that event is kept. In tests and under a fuzzer the panic goes on. Of one
-/// event a rule may find [`MAX_FINDINGS`] things; those above it are counted.
-pub struct Detector {
+/// Rules of one group; groups are independent of each other.
+const GROUP: usize = 14;
+
+/// What all rules are given beside the event. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Common {
     pins: Arc<Pins>,
-    rules: Vec<Slot>,
-    isolate: bool,
-    counters: DetectorCounters,
-    by_kind: [Vec<usize>; Kind::COUNT],
-    lists: ToolLists,
-    /// The list of tools that the latest event completed.
-    completed: Option<ToolList>,
-    fingerprints: Fingerprinter,
-    /// What rules remember is kept, and changes to it are settled after each event.
-    keeping: bool,
+    fingerprints: Arc<Fingerprinter>,
     origins: Arc<OriginTables>,
 }
 
-impl std::fmt::Debug for Detector {
+/// What all rules are told of one event, worked out once.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared {
+    definition: Option<Fingerprint>,
+    /// The list of tools that the event completed.
+    pub tools: Option<ToolList>,
+}
+
+/// Some of the rules, in the order of the catalogue. Every group is shown every event, each by any thread.
+pub struct Group {
+    rules: Vec<Slot>,
+    by_kind: [Vec<usize>; Kind::COUNT],
+    isolate: bool,
+    counters: DetectorCounters,
+}
+
+impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Detector")
+        f.debug_struct("Group")
             .field("rules", &self.rules.len())
             .finish_non_exhaustive()
     }
 }
 
-impl Detector {
-    /// With every implemented rule.
-    pub fn new(pins: Arc<Pins>) -> Self {
-        Self::with_rules(pins, rules::all())
-    }
-
-    /// With some rules.
-    pub fn with_rules(pins: Arc<Pins>, rules: Vec<Box<dyn Rule>>) -> Self {
+impl Group {
+    fn new(rules: Vec<Slot>) -> Self {
         let mut by_kind: [Vec<usize>; Kind::COUNT] = Default::default();
-        for (i, rule) in rules.iter().enumerate() {
-            for kind in rule.meta().listens {
+        for (i, slot) in rules.iter().enumerate() {
+            for kind in slot.meta.listens {
                 if let Some(list) = by_kind.get_mut(*kind as usize) {
                     list.push(i);
                 }
             }
         }
-        let rules = rules
-            .into_iter()
-            .map(|rule| Slot {
-                meta: rule.meta(),
-                rule: Some(rule),
-            })
-            .collect();
         Self {
-            pins,
             rules,
+            by_kind,
             isolate: !cfg!(any(test, fuzzing)),
             counters: DetectorCounters::default(),
-            by_kind,
-            lists: ToolLists::default(),
-            completed: None,
-            keeping: false,
-            fingerprints: Fingerprinter::new(&[0; 32]),
-            origins: Arc::default(),
         }
-    }
-
-    /// How the rules fared so far.
-    pub fn counters(&self) -> DetectorCounters {
-        self.counters
-    }
-
-    /// Whether a rule's panic is caught.
-    pub fn set_isolation(&mut self, on: bool) {
-        self.isolate = on;
-    }
-
-    /// Changes the pins. What rules have learned stays.
-    pub fn set_pins(&mut self, pins: Arc<Pins>) {
-        self.pins = pins;
-    }
-
-    /// The key of fingerprints in alerts. Until then it is all zeros, so that replays agree.
-    pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
-        self.fingerprints = Fingerprinter::new(key);
-    }
-
-    /// Loads what rules remembered in an earlier run and notes from here on what changes. How many rows
-    /// no rule took: they are of another version of this program.
-    pub fn keep_memory(&mut self, rows: &[MemoryRow]) -> usize {
-        self.keeping = true;
-        let mut foreign = rows.len();
-        for slot in &mut self.rules {
-            let id = slot.meta.id;
-            let Some(memory) = slot.memory() else { continue };
-            memory.track();
-            for row in rows.iter().filter(|row| row.rule == id) {
-                foreign = foreign.saturating_sub(usize::from(memory.load(&row.key, &row.value)));
-            }
-        }
-        foreign
-    }
-
-    /// The event that was shown last is over: what rules learned from it can be trusted, or not.
-    pub fn settle(&mut self, kind: Kind, trusted: bool) {
-        if !self.keeping {
-            return;
-        }
-        for i in self.by_kind.get(kind as usize).into_iter().flatten() {
-            if let Some(memory) = self.rules.get_mut(*i).and_then(Slot::memory) {
-                memory.settle(trusted);
-            }
-        }
-    }
-
-    /// What rules learned since the last call and may keep.
-    pub fn take_memory(&mut self) -> Vec<MemoryRow> {
-        let mut rows = Vec::new();
-        for slot in &mut self.rules {
-            let id = slot.meta.id;
-            let Some(memory) = slot.memory() else { continue };
-            rows.extend(memory.take_changes().into_iter().map(|(key, value)| MemoryRow {
-                rule: id.to_owned(),
-                key,
-                value,
-            }));
-        }
-        rows
-    }
-
-    /// The list of tools that the event shown last completed.
-    pub fn completed_list(&self) -> Option<&ToolList> {
-        self.completed.as_ref()
-    }
-
-    /// Where addresses are announced from. Until then nothing is known of that.
-    pub fn set_origins(&mut self, origins: Arc<OriginTables>) {
-        self.origins = origins;
     }
 
     /// Shows one event to the rules; what they find is appended in the order of the catalogue.
-    pub fn see(&mut self, seen: &Seen<'_>, out: &mut Vec<Finding>) {
-        let (definition, tools) = match &seen.kind {
-            SeenKind::Message { message, context } => {
-                let fingerprint = Fingerprint::of(message, context);
-                (fingerprint, self.lists.observe(message, context, fingerprint))
-            }
-            _ => (None, None),
-        };
-        self.completed = tools;
-        let world = World {
-            pins: &self.pins,
-            tools: self.completed.as_ref(),
-            definition,
-            fingerprints: &self.fingerprints,
-            origins: &self.origins,
-        };
+    pub fn see(&mut self, seen: &Seen<'_>, prepared: &Prepared, common: &Common, out: &mut Vec<Finding>) {
         let Some(list) = self.by_kind.get(Kind::of(&seen.kind) as usize) else {
             return;
+        };
+        let facts = Facts::default();
+        let world = World {
+            pins: &common.pins,
+            facts: &facts,
+            tools: prepared.tools.as_ref(),
+            definition: prepared.definition,
+            fingerprints: &common.fingerprints,
+            origins: &common.origins,
         };
         for i in list {
             let Some(slot) = self.rules.get_mut(*i) else {
@@ -222,6 +129,185 @@ impl Detector {
                 *n = n.saturating_add(over as u64);
             }
         }
+    }
+
+    fn settle(&mut self, kind: Kind, trusted: bool) {
+        for i in self.by_kind.get(kind as usize).into_iter().flatten() {
+            if let Some(memory) = self.rules.get_mut(*i).and_then(Slot::memory) {
+                memory.settle(trusted);
+            }
+        }
+    }
+}
+
+/// All rules and what they share.
+///
+/// Show it every event in order of capture time: first [`Detector::prepare`], then [`Group::see`] of each
+/// group, or [`Detector::see`], which does both.
+///
+/// One rule cannot break another. A rule that panics is off from then on, which is counted and said by
+/// OP-06; what else it found in that event is kept. In tests and under a fuzzer the panic goes on. Of one
+/// event a rule may find [`MAX_FINDINGS`] things; those above it are counted.
+pub struct Detector {
+    groups: Vec<Group>,
+    lists: ToolLists,
+    common: Common,
+    /// What rules remember is kept, and changes to it are settled after each event.
+    keeping: bool,
+}
+
+impl std::fmt::Debug for Detector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Detector")
+            .field("groups", &self.groups)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Detector {
+    /// With every implemented rule.
+    pub fn new(pins: Arc<Pins>) -> Self {
+        Self::with_rules(pins, rules::all())
+    }
+
+    /// With some rules.
+    pub fn with_rules(pins: Arc<Pins>, rules: Vec<Box<dyn Rule>>) -> Self {
+        let mut groups = Vec::new();
+        let mut slots = rules.into_iter().map(|rule| Slot {
+            meta: rule.meta(),
+            rule: Some(rule),
+        });
+        loop {
+            let group: Vec<Slot> = slots.by_ref().take(GROUP).collect();
+            if group.is_empty() {
+                break;
+            }
+            groups.push(Group::new(group));
+        }
+        Self {
+            groups,
+            lists: ToolLists::default(),
+            common: Common {
+                pins,
+                fingerprints: Arc::new(Fingerprinter::new(&[0; 32])),
+                origins: Arc::default(),
+            },
+            keeping: false,
+        }
+    }
+
+    fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.groups.iter_mut().flat_map(|group| &mut group.rules)
+    }
+
+    /// How the rules fared so far.
+    pub fn counters(&self) -> DetectorCounters {
+        let mut sum = DetectorCounters::default();
+        for one in self.groups.iter().map(|group| group.counters) {
+            sum.disabled = sum.disabled.saturating_add(one.disabled);
+            sum.findings_over_limit = sum.findings_over_limit.saturating_add(one.findings_over_limit);
+        }
+        sum
+    }
+
+    /// Whether a rule's panic is caught.
+    pub fn set_isolation(&mut self, on: bool) {
+        self.groups.iter_mut().for_each(|group| group.isolate = on);
+    }
+
+    /// Changes the pins. What rules have learned stays.
+    pub fn set_pins(&mut self, pins: Arc<Pins>) {
+        self.common.pins = pins;
+    }
+
+    /// The key of fingerprints in alerts. Until then it is all zeros, so that replays agree.
+    pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
+        self.common.fingerprints = Arc::new(Fingerprinter::new(key));
+    }
+
+    /// Loads what rules remembered in an earlier run and notes from here on what changes. How many rows
+    /// no rule took: they are of another version of this program.
+    pub fn keep_memory(&mut self, rows: &[MemoryRow]) -> usize {
+        self.keeping = true;
+        let mut foreign = rows.len();
+        for slot in self.slots() {
+            let id = slot.meta.id;
+            let Some(memory) = slot.memory() else { continue };
+            memory.track();
+            for row in rows.iter().filter(|row| row.rule == id) {
+                foreign = foreign.saturating_sub(usize::from(memory.load(&row.key, &row.value)));
+            }
+        }
+        foreign
+    }
+
+    /// The event that was shown last is over: what rules learned from it can be trusted, or not.
+    pub fn settle(&mut self, kind: Kind, trusted: bool) {
+        if self.keeping {
+            self.groups
+                .iter_mut()
+                .for_each(|group| group.settle(kind, trusted));
+        }
+    }
+
+    /// What rules learned since the last call and may keep.
+    pub fn take_memory(&mut self) -> Vec<MemoryRow> {
+        let mut rows = Vec::new();
+        for slot in self.slots() {
+            let id = slot.meta.id;
+            let Some(memory) = slot.memory() else { continue };
+            rows.extend(memory.take_changes().into_iter().map(|(key, value)| MemoryRow {
+                rule: id.to_owned(),
+                key,
+                value,
+            }));
+        }
+        rows
+    }
+
+    /// Where addresses are announced from. Until then nothing is known of that.
+    pub fn set_origins(&mut self, origins: Arc<OriginTables>) {
+        self.common.origins = origins;
+    }
+
+    /// What the rules share.
+    pub fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// The groups, to be shown events elsewhere; to be put back with [`Detector::put_groups`].
+    pub fn take_groups(&mut self) -> Vec<Group> {
+        std::mem::take(&mut self.groups)
+    }
+
+    /// Puts the groups back, in the order in which they were taken.
+    pub fn put_groups(&mut self, groups: Vec<Group>) {
+        self.groups = groups;
+    }
+
+    /// What the groups are told of the next event.
+    pub fn prepare(&mut self, seen: &Seen<'_>) -> Prepared {
+        match &seen.kind {
+            SeenKind::Message { message, context } => {
+                let definition = Fingerprint::of(message, context);
+                let tools = self.lists.observe(message, context, definition);
+                Prepared { definition, tools }
+            }
+            _ => Prepared::default(),
+        }
+    }
+
+    /// Shows one event to all rules; what they find is appended in the order of the catalogue.
+    pub fn see_prepared(&mut self, seen: &Seen<'_>, prepared: &Prepared, out: &mut Vec<Finding>) {
+        for group in &mut self.groups {
+            group.see(seen, prepared, &self.common, out);
+        }
+    }
+
+    /// As [`Detector::see_prepared`], preparing it first.
+    pub fn see(&mut self, seen: &Seen<'_>, out: &mut Vec<Finding>) {
+        let prepared = self.prepare(seen);
+        self.see_prepared(seen, &prepared, out);
     }
 }
 

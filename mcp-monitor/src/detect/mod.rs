@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod credentials;
 pub mod drift;
 mod engine;
+mod facts;
 pub mod finding;
 pub mod personal;
 pub mod rule;
@@ -19,6 +20,7 @@ pub mod text;
 
 pub use crate::baseline::canonical;
 pub use drift::{Drift, DriftKind};
-pub use engine::{Detector, DetectorCounters, MAX_FINDINGS};
+pub use engine::{Common, Detector, DetectorCounters, Group, MAX_FINDINGS, Prepared};
+pub use facts::{Facts, MAX_RESULT};
 pub use finding::{Finding, Severity};
 pub use seen::{Seen, SeenKind, World};

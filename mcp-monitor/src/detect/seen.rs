@@ -151,6 +151,8 @@ pub struct World<'a> {
     /// What this message defines, if it is a response that does and is not too large: what was found in
     /// the same bytes before needs not be looked for again.
     pub definition: Option<crate::baseline::Fingerprint>,
+    /// What rules ask of this message, answered once for all of them.
+    pub facts: &'a super::Facts,
     /// Where addresses are announced from.
     pub origins: &'a crate::config::origin::OriginTables,
     /// Makes fingerprints of secrets.

@@ -55,7 +55,8 @@ struct Pending {
 
 #[derive(Debug)]
 struct State {
-    session: Session,
+    /// Shared with messages that are still to be judged.
+    session: Arc<Session>,
     /// By direction of the request and its id, oldest first out. Requests with one id are kept apart
     /// by what carried them.
     pending: LruCache<(Direction, RequestId), Vec<Pending>>,
@@ -133,13 +134,17 @@ impl Sessions {
     }
 
     /// The session, if it is still remembered.
-    pub fn get(&self, handle: SessionHandle) -> Option<&Session> {
+    pub fn get(&self, handle: SessionHandle) -> Option<&Arc<Session>> {
         self.states.peek(&handle).map(|s| &s.session)
     }
 
-    /// For changing what is known of it.
-    pub fn get_mut(&mut self, handle: SessionHandle) -> Option<&mut Session> {
-        self.states.get_mut(&handle).map(|s| &mut s.session)
+    /// Bytes were lost on one of its flows.
+    pub fn set_lossy(&mut self, handle: SessionHandle) {
+        if let Some(state) = self.states.get_mut(&handle)
+            && !state.session.lossy
+        {
+            Arc::make_mut(&mut state.session).lossy = true;
+        }
     }
 
     /// A session without id (yet).
@@ -160,15 +165,15 @@ impl Sessions {
             start,
         };
         let state = State {
-            session,
+            session: Arc::new(session),
             pending: LruCache::unbounded(),
             serial: 0,
             repeats: LruCache::unbounded(),
         };
         if let Some((_, old)) = self.states.push(handle, state) {
             self.forgotten_sessions = self.forgotten_sessions.saturating_add(1);
-            if let Some(id) = old.session.id {
-                self.by_id.remove(&(old.session.server, id));
+            if let Some(id) = &old.session.id {
+                self.by_id.remove(&(old.session.server.clone(), Arc::clone(id)));
             }
         }
         handle
@@ -204,7 +209,7 @@ impl Sessions {
         };
         if state.session.id.is_none() {
             let id: Arc<str> = Arc::from(id);
-            state.session.id = Some(id.clone());
+            Arc::make_mut(&mut state.session).id = Some(id.clone());
             self.by_id.insert((state.session.server.clone(), id), handle);
         }
     }
@@ -212,9 +217,9 @@ impl Sessions {
     /// Forgets a session that can have no further messages. It has been counted.
     pub fn end(&mut self, handle: SessionHandle) {
         if let Some(state) = self.states.pop(&handle)
-            && let Some(id) = state.session.id
+            && let Some(id) = &state.session.id
         {
-            self.by_id.remove(&(state.session.server, id));
+            self.by_id.remove(&(state.session.server.clone(), Arc::clone(id)));
         }
     }
 
@@ -296,13 +301,25 @@ impl Sessions {
         answered: Option<&Answered>,
         header: Option<&str>,
     ) {
-        let Some(session) = self.get_mut(handle) else {
+        let Some(state) = self.states.get_mut(&handle) else {
             return;
         };
+        let known = &state.session;
+        let by_method = message.method.as_deref().or(answered.map(|a| a.method.as_ref()));
+        let says = match (by_method, message.kind) {
+            (Some("initialize"), MessageKind::Request | MessageKind::Response)
+            | (Some("server/discover"), MessageKind::Response) => true,
+            (Some(_), MessageKind::Request) => known.requested.is_none() || known.client.info.is_none(),
+            _ => false,
+        };
+        // Most messages change nothing, and what does not change need not be copied.
+        if !says && (known.negotiated.is_some() || message.direction == Direction::ToClient) {
+            return;
+        }
+        let session = Arc::make_mut(&mut state.session);
         let params = message.params().unwrap_or_default();
         let result = message.result().unwrap_or_default();
         let text = |json: &[u8], path: &[&str]| json::path_str(json, path).map(|s| s.into_owned());
-        let by_method = message.method.as_deref().or(answered.map(|a| a.method.as_ref()));
         match (by_method, message.kind) {
             (Some("initialize"), MessageKind::Request) => {
                 session.requested = text(params, &["protocolVersion"]).and_then(|v| Revision::parse(&v));
@@ -352,8 +369,10 @@ impl Sessions {
 
     /// The transport, once something shows it.
     pub fn set_transport(&mut self, handle: SessionHandle, transport: TransportKind) {
-        if let Some(session) = self.get_mut(handle) {
-            session.transport = Some(transport);
+        if let Some(state) = self.states.get_mut(&handle)
+            && state.session.transport != Some(transport)
+        {
+            Arc::make_mut(&mut state.session).transport = Some(transport);
         }
     }
 }

@@ -79,7 +79,8 @@ struct Exchange {
 
 #[derive(Debug, Default)]
 struct Conn {
-    connection: Connection,
+    /// Shared with events that are still to be judged.
+    connection: Arc<Connection>,
     exchanges: BTreeMap<ExchangeId, Exchange>,
     /// Session of messages that carry no session id.
     anonymous: Option<SessionHandle>,
@@ -87,6 +88,15 @@ struct Conn {
     named: Option<SessionHandle>,
     /// There was another one.
     several: bool,
+}
+
+impl Conn {
+    /// MCP was seen on it, if `mcp`.
+    fn speaks(&mut self, mcp: bool) {
+        if mcp && !self.connection.mcp {
+            Arc::make_mut(&mut self.connection).mcp = true;
+        }
+    }
 }
 
 /// What an event belongs to.
@@ -130,7 +140,7 @@ pub struct Tracker {
     processes: LruCache<u64, Arc<Process>>,
     sessions: Sessions,
     counters: McpCounters,
-    nameless: Connection,
+    nameless: Arc<Connection>,
 }
 
 impl Tracker {
@@ -144,7 +154,7 @@ impl Tracker {
             processes: recent(limits.processes),
             sessions: Sessions::new(limits.sessions),
             counters: McpCounters::default(),
-            nameless: Connection::default(),
+            nameless: Arc::default(),
             limits,
         }
     }
@@ -155,10 +165,9 @@ impl Tracker {
         for conn in self.connections.values_mut() {
             let client = conn.connection.namespace();
             let client = client.as_deref();
-            conn.connection.endpoint = conn
-                .connection
-                .server_name()
-                .and_then(|name| self.endpoints.by_host(name, client));
+            let name = conn.connection.server_name();
+            let endpoint = name.and_then(|name| self.endpoints.by_host(name, client));
+            Arc::make_mut(&mut conn.connection).endpoint = endpoint;
             for exchange in conn.exchanges.values_mut() {
                 let t = &exchange.target;
                 let endpoint = self
@@ -185,14 +194,14 @@ impl Tracker {
     }
 
     /// What is known of a flow's connection.
-    pub fn connection(&self, flow: FlowId) -> &Connection {
+    pub fn connection(&self, flow: FlowId) -> &Arc<Connection> {
         self.connections
             .get(&flow)
             .map_or(&self.nameless, |c| &c.connection)
     }
 
     /// What is known of a session, if it is still remembered.
-    pub fn session(&self, handle: SessionHandle) -> Option<&Session> {
+    pub fn session(&self, handle: SessionHandle) -> Option<&Arc<Session>> {
         self.sessions.get(handle)
     }
 
@@ -234,8 +243,9 @@ impl Tracker {
                 let conn = self.conn(flow);
                 if let Some(name) = &hello.server_name {
                     let client = conn.connection.namespace();
-                    conn.connection.endpoint = endpoints.by_host(name, client.as_deref());
-                    conn.connection.sni = Some(name.clone());
+                    let connection = Arc::make_mut(&mut conn.connection);
+                    connection.endpoint = endpoints.by_host(name, client.as_deref());
+                    connection.sni = Some(name.clone());
                 }
             }
             FlowEventKind::Request { exchange, head, mcp } => {
@@ -300,7 +310,7 @@ impl Tracker {
         self.connections.insert(
             info.id,
             Conn {
-                connection,
+                connection: Arc::new(connection),
                 ..Conn::default()
             },
         );
@@ -311,7 +321,7 @@ impl Tracker {
         if conn.connection.process.is_none()
             && let Some(process) = flow.info.cookie.and_then(|c| self.processes.get(&c))
         {
-            conn.connection.process = Some(process.clone());
+            Arc::make_mut(&mut conn.connection).process = Some(process.clone());
         }
         conn
     }
@@ -335,17 +345,17 @@ impl Tracker {
         {
             let (host, _) = split_authority(authority);
             if !host.is_empty() && conn.connection.authority.as_deref() != Some(host.as_str()) {
-                conn.connection.authority = Some(host.into());
+                Arc::make_mut(&mut conn.connection).authority = Some(host.into());
             }
         }
-        if target.endpoint.is_some() {
-            conn.connection.endpoint = target.endpoint;
+        if target.endpoint.is_some() && conn.connection.endpoint != target.endpoint {
+            Arc::make_mut(&mut conn.connection).endpoint = target.endpoint;
         }
         let server = target.server_key();
         let mcp = hint || self.paths.contains(&(server.clone(), target.path.clone()));
         let session = session_id(head).and_then(|sid| self.sessions.find(&server, &sid));
         let conn = self.conn(flow);
-        conn.connection.mcp |= hint;
+        conn.speaks(hint);
         if conn.exchanges.len() >= limit {
             conn.exchanges.pop_first();
         }
@@ -453,7 +463,7 @@ impl Tracker {
         };
         self.sessions.set_transport(session, TransportKind::HttpSse);
         self.exchange(flow, id).session = Some(session);
-        self.conn(flow).connection.mcp = true;
+        self.conn(flow).speaks(true);
     }
 
     fn message(&mut self, flow: &FlowRef, message: &Message) -> Step {
@@ -484,7 +494,7 @@ impl Tracker {
         self.exchange(flow, id).session = Some(session);
         let has_id = self.sessions.get(session).is_some_and(|s| s.id.is_some());
         let conn = self.conn(flow);
-        conn.connection.mcp = true;
+        conn.speaks(true);
         if has_id {
             let first = *conn.named.get_or_insert(session);
             conn.several |= first != session;
@@ -512,16 +522,16 @@ impl Tracker {
         };
         self.sessions.learn(session, message, answers.as_ref(), header);
         let legacy = request.as_deref().and_then(legacy_session_id).is_some();
-        if let Some(known) = self.sessions.get_mut(session) {
-            known.lossy |= flow.lost_bytes > 0;
-            if known.transport.is_none() {
-                let kind = match message.carrier {
-                    Carrier::Websocket => TransportKind::Websocket,
-                    _ if legacy => TransportKind::HttpSse,
-                    _ => TransportKind::StreamableHttp,
-                };
-                known.transport = Some(kind);
-            }
+        if self.sessions.get(session).is_some_and(|s| s.transport.is_none()) {
+            let kind = match message.carrier {
+                Carrier::Websocket => TransportKind::Websocket,
+                _ if legacy => TransportKind::HttpSse,
+                _ => TransportKind::StreamableHttp,
+            };
+            self.sessions.set_transport(session, kind);
+        }
+        if flow.lost_bytes > 0 {
+            self.sessions.set_lossy(session);
         }
         Step::Message {
             target,

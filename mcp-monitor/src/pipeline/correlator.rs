@@ -10,20 +10,22 @@ use hashbrown::HashMap;
 
 use super::{
     judge::Judges,
+    judging::Judging,
     keep::{Changes, Learning},
     observe::Observer,
     record::{FlowRecord, MessageRecord, Record},
+    shown::{Shown, What},
     view::view,
 };
 use crate::{
     alert::{AlerterCounters, AlerterOptions, Mode},
     baseline::{Once, Row, TallyRow},
     config::{origin::OriginTables, pins::Pins},
-    detect::{DetectorCounters, Drift, DriftKind, Seen, SeenKind},
+    detect::{DetectorCounters, Drift, DriftKind, Seen},
     flow::FlowRef,
     mcp::{
         FlowEvent, FlowEventKind,
-        context::Connection,
+        context::{Connection, Session},
         tracker::{Step, Tracker, TrackerLimits},
     },
     source::verdict::{HostDrift, PinnedHost, Verdicts},
@@ -70,6 +72,11 @@ pub struct Correlator {
     settled: bool,
     now: Timestamp,
     records: Vec<Record>,
+    /// What the rules have not been shown.
+    batch: Vec<Shown>,
+    /// Into how many parts the rules are split when events wait for [`Correlator::judge_with`]; 0 if they
+    /// do not wait.
+    deferred: usize,
 }
 
 /// Servers whose listening socket was looked up, and those that wait for it.
@@ -107,11 +114,19 @@ impl Correlator {
             worst: None,
             now: Timestamp::default(),
             records: Vec::new(),
+            batch: Vec::new(),
+            deferred: 0,
         };
         if wanted.observations {
             correlator.learn(Learning::default());
         }
         correlator
+    }
+
+    /// From here on, events are judged in batches, by [`Self::judge_with`], the rules split into so many parts.
+    /// Not if what rules remember is kept, since then an event decides what the one before it may teach.
+    pub(super) fn defer(&mut self, parts: usize) {
+        self.deferred = parts;
     }
 
     /// Learns from here on, beginning with what an earlier run left.
@@ -194,12 +209,8 @@ impl Correlator {
     /// An anomaly of a packet that belongs to no flow.
     pub fn packet_anomaly(&mut self, at: At, anomaly: &crate::types::Anomaly) {
         self.count_anomaly(anomaly.kind);
-        self.show(Seen {
-            at,
-            flow: None,
-            connection: None,
-            kind: SeenKind::Anomaly(anomaly),
-        });
+        self.show(at, None, What::Anomaly(anomaly.clone()));
+        self.judge_now();
     }
 
     /// A local socket belongs to this process (live).
@@ -220,12 +231,8 @@ impl Correlator {
             mcp: true,
             ..Connection::default()
         };
-        self.show(Seen {
-            at,
-            flow: None,
-            connection: Some(&connection),
-            kind: SeenKind::Listener(listener),
-        });
+        self.show(at, Some(Arc::new(connection)), What::Listener(listener.clone()));
+        self.judge_now();
         self.drain_alerts();
     }
 
@@ -236,41 +243,129 @@ impl Correlator {
         if drift.kind == DriftKind::Connect && self.drifting.len() < MAX_DRIFTING {
             self.drifting.insert(cookie, (at, drift));
         } else {
-            self.flowless_drift(at, &drift, cookie);
+            self.flowless_drift(at, drift, cookie);
+            self.judge_now();
         }
     }
 
     /// Takes the next event.
-    pub fn event(&mut self, event: &FlowEvent) {
+    pub fn event(&mut self, event: FlowEvent) {
+        let waiting = self.batch.len();
         self.advance(event.at);
         if let FlowEventKind::Anomaly(anomaly) = &event.kind {
             self.count_anomaly(anomaly.kind);
         }
-        let step = self.tracker.handle(event);
-        self.verdicts_of(event);
-        self.want_listener(event);
-        let connection = self.tracker.connection(event.flow.info.id);
-        if let Some(kind) = view(event, &step, &self.tracker) {
-            let seen = Seen {
-                at: event.at,
-                flow: Some(&event.flow),
-                connection: Some(connection),
-                kind,
-            };
-            self.judges.judge(&seen);
+        let step = self.tracker.handle(&event);
+        self.verdicts_of(&event);
+        self.want_listener(&event);
+        let flow = event.flow.info.id;
+        let closed = matches!(event.kind, FlowEventKind::Close(_));
+        let session = match &step {
+            Step::Message { session, .. } => self.tracker.session(*session).cloned(),
+            _ => None,
+        };
+        if view(&event, &step, session.as_deref()).is_some() {
+            let connection = Arc::clone(self.tracker.connection(flow));
+            let at = event.at;
+            self.show(
+                at,
+                Some(connection),
+                What::Event(Box::new((event, step)), session),
+            );
+        }
+        if closed {
+            self.tracker.forget(flow);
+        }
+        // What became ready meanwhile leaves now, also if the event itself is of no interest.
+        if self.batch.len() > waiting
+            && let Some(last) = self.batch.last_mut()
+        {
+            last.ends = true;
+        }
+        self.judge_now();
+    }
+
+    /// Judges what was deferred: `run` runs every [`Judging`] and returns them all.
+    pub(super) fn judge_with(&mut self, run: impl FnOnce(Vec<Judging>) -> Vec<Judging>) -> Arc<Vec<Shown>> {
+        let batch = Arc::new(std::mem::take(&mut self.batch));
+        if batch.is_empty() {
+            return batch;
+        }
+        let mut groups = self.judges.detector.take_groups();
+        let common = self.judges.detector.common().clone();
+        let part = groups.len().div_ceil(self.deferred.max(1));
+        let mut parts = Vec::new();
+        while !groups.is_empty() {
+            let rest = groups.split_off(part.min(groups.len()));
+            parts.push(Judging {
+                index: parts.len(),
+                groups: std::mem::replace(&mut groups, rest),
+                common: common.clone(),
+                batch: Arc::clone(&batch),
+                found: Vec::new(),
+            });
+        }
+        let mut parts = run(parts);
+        parts.sort_by_key(|part| part.index);
+        let mut found = Vec::new();
+        for part in parts {
+            groups.extend(part.groups);
+            found.push(part.found.into_iter().peekable());
+        }
+        self.judges.detector.put_groups(groups);
+        for (n, shown) in batch.iter().enumerate() {
+            let Some(seen) = shown.seen() else { continue };
+            let findings = found
+                .iter_mut()
+                .flat_map(|group| std::iter::from_fn(|| group.next_if(|(at, _)| *at == n)));
+            self.judges.take(&seen, findings.map(|(_, finding)| finding));
+            self.conclude(shown, &seen);
+        }
+        batch
+    }
+
+    /// Judges what waits, unless it may wait longer.
+    fn judge_now(&mut self) {
+        if self.deferred > 0 && !self.judges.is_keeping() {
+            return;
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut findings = Vec::new();
+        for shown in batch.drain(..) {
+            let Some(seen) = shown.seen() else { continue };
             self.judges
-                .learn(&seen, self.wanted.observations, &mut self.records);
+                .detector
+                .see_prepared(&seen, &shown.prepared, &mut findings);
+            self.judges.take(&seen, findings.drain(..));
+            self.conclude(&shown, &seen);
         }
-        self.record(event, &step);
-        if matches!(event.kind, FlowEventKind::Close(_)) {
-            self.tracker.forget(event.flow.info.id);
+        self.batch = batch;
+    }
+
+    /// Does what comes after the rules.
+    fn conclude(&mut self, shown: &Shown, seen: &Seen<'_>) {
+        match &shown.what {
+            What::Tick(now) => self.judges.alerter.advance(*now),
+            What::Event(event, session) => {
+                let tools = shown.prepared.tools.as_ref();
+                self.judges
+                    .learn(seen, tools, self.wanted.observations, &mut self.records);
+                let (event, step) = event.as_ref();
+                if let Some(connection) = seen.connection {
+                    self.record(event, step, session.as_deref(), connection);
+                }
+            }
+            _ => {}
         }
-        self.drain_alerts();
+        if shown.ends {
+            self.drain_alerts();
+        }
     }
 
     /// Time passes without packets (live), or a batch ended.
     pub fn tick(&mut self, at: At) {
         self.advance(at);
+        self.judge_now();
         self.drain_alerts();
     }
 
@@ -278,6 +373,8 @@ impl Correlator {
     pub fn finish(&mut self, at: At) {
         self.now = self.now.max(at.time);
         self.release_drifting(Timestamp(u64::MAX));
+        self.deferred = 0;
+        self.judge_now();
         self.judges.alerter.finish();
         self.drain_alerts();
         if let Some(observer) = self.judges.observer.as_mut().filter(|_| self.wanted.observations) {
@@ -290,13 +387,7 @@ impl Correlator {
         let passed = at.time.0.checked_div(SECOND) > self.now.0.checked_div(SECOND);
         self.now = self.now.max(at.time);
         if passed {
-            self.show(Seen {
-                at,
-                flow: None,
-                connection: None,
-                kind: SeenKind::Tick,
-            });
-            self.judges.alerter.advance(self.now);
+            self.show(at, None, What::Tick(self.now));
             self.release_drifting(at.time);
         }
     }
@@ -306,33 +397,26 @@ impl Correlator {
         *n = n.saturating_add(1);
     }
 
-    /// Shows rules something without a flow event behind it.
-    fn show(&mut self, seen: Seen<'_>) {
-        self.judges.judge(&seen);
+    /// Puts something in line to be shown to the rules.
+    fn show(&mut self, at: At, connection: Option<Arc<Connection>>, what: What) {
+        let mut shown = Shown::new(at, connection, what);
+        if let Some(seen) = shown.seen() {
+            shown.prepared = self.judges.detector.prepare(&seen);
+        }
+        self.batch.push(shown);
     }
 
-    fn show_drift(&mut self, at: At, flow: &FlowRef, drift: &Drift) {
-        let connection = self.tracker.connection(flow.info.id);
-        let seen = Seen {
-            at,
-            flow: Some(flow),
-            connection: Some(connection),
-            kind: SeenKind::Drift(drift),
-        };
-        self.judges.judge(&seen);
+    fn show_drift(&mut self, at: At, flow: &FlowRef, drift: Drift) {
+        let connection = Arc::clone(self.tracker.connection(flow.info.id));
+        self.show(at, Some(connection), What::Drift(Some(flow.clone()), drift));
     }
 
-    fn flowless_drift(&mut self, at: At, drift: &Drift, cookie: u64) {
+    fn flowless_drift(&mut self, at: At, drift: Drift, cookie: u64) {
         let connection = Connection {
             process: self.tracker.process(cookie).cloned(),
             ..Connection::default()
         };
-        self.show(Seen {
-            at,
-            flow: None,
-            connection: Some(&connection),
-            kind: SeenKind::Drift(drift),
-        });
+        self.show(at, Some(Arc::new(connection)), What::Drift(None, drift));
     }
 
     fn release_drifting(&mut self, now: Timestamp) {
@@ -349,7 +433,7 @@ impl Correlator {
         due.sort_by_key(|(_, at, _)| at.packet);
         for (cookie, at, drift) in due {
             self.drifting.remove(&cookie);
-            self.flowless_drift(at, &drift, cookie);
+            self.flowless_drift(at, drift, cookie);
         }
     }
 
@@ -372,7 +456,7 @@ impl Correlator {
         if let FlowEventKind::Open = event.kind
             && let Some((at, drift)) = info.cookie.and_then(|c| self.drifting.remove(&c))
         {
-            self.show_drift(at, &event.flow, &drift);
+            self.show_drift(at, &event.flow, drift);
         }
         let Some(verdicts) = &mut self.verdicts else {
             return;
@@ -398,7 +482,7 @@ impl Correlator {
         }
         for drift in drifts {
             if let Some(drift) = self.drift(&drift) {
-                self.show_drift(event.at, &event.flow, &drift);
+                self.show_drift(event.at, &event.flow, drift);
             }
         }
     }
@@ -417,21 +501,11 @@ impl Correlator {
         }
     }
 
-    fn record(&mut self, event: &FlowEvent, step: &Step) {
-        match (&event.kind, step) {
-            (
-                FlowEventKind::Message(message),
-                Step::Message {
-                    target,
-                    session,
-                    answers,
-                    ..
-                },
-            ) if self.wanted.messages => {
-                let connection = self.tracker.connection(event.flow.info.id);
-                let Some(session) = self.tracker.session(*session) else {
-                    return;
-                };
+    fn record(&mut self, event: &FlowEvent, step: &Step, session: Option<&Session>, connection: &Connection) {
+        match (&event.kind, step, session) {
+            (FlowEventKind::Message(message), Step::Message { target, answers, .. }, Some(session))
+                if self.wanted.messages =>
+            {
                 let record = MessageRecord::new(
                     event,
                     message,
@@ -443,8 +517,7 @@ impl Correlator {
                 );
                 self.records.push(Record::Message(Box::new(record)));
             }
-            (FlowEventKind::Close(end), _) if self.wanted.flows => {
-                let connection = self.tracker.connection(event.flow.info.id);
+            (FlowEventKind::Close(end), ..) if self.wanted.flows => {
                 let record = FlowRecord::new(event, end, connection, self.node.as_deref());
                 self.records.push(Record::Flow(Box::new(record)));
             }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     alert::{Alerter, AlerterOptions},
-    baseline::{Row, TallyRow},
+    baseline::{Row, TallyRow, ToolList},
     config::pins::Pins,
     detect::{Detector, Finding, Seen, SeenKind, catalogue, rule::Kind},
     mcp::context::Connection,
@@ -24,7 +24,6 @@ pub(super) struct Judges {
     pub(super) observer: Option<Observer>,
     /// Changes are noted for a state file.
     keeping: bool,
-    findings: Vec<Finding>,
 }
 
 impl Judges {
@@ -34,7 +33,6 @@ impl Judges {
             alerter: Alerter::new(pins.clone(), alerts),
             observer: None,
             keeping: false,
-            findings: Vec::new(),
             pins,
         }
     }
@@ -84,20 +82,30 @@ impl Judges {
         }
     }
 
-    /// Lets the event that was judged last teach; what is new goes out if observations are wanted.
-    pub(super) fn learn(&mut self, seen: &Seen<'_>, wanted: bool, out: &mut Vec<Record>) {
+    /// Lets an event that was judged teach; what is new goes out if observations are wanted.
+    pub(super) fn learn(
+        &mut self,
+        seen: &Seen<'_>,
+        tools: Option<&ToolList>,
+        wanted: bool,
+        out: &mut Vec<Record>,
+    ) {
         if let Some(observer) = &mut self.observer {
-            observer.see(seen, self.detector.completed_list());
+            observer.see(seen, tools);
             observer.news(wanted, out);
         }
     }
 
-    /// Shows one event to the rules, and what they find to the alerter. A host whose identity an alert
-    /// questions teaches nothing for a while.
-    pub(super) fn judge(&mut self, seen: &Seen<'_>) {
+    /// What rules remember is kept: then each event must be judged before the next is shown.
+    pub(super) fn is_keeping(&self) -> bool {
+        self.keeping
+    }
+
+    /// Takes what the rules found in one event. A host whose identity an alert questions teaches nothing for
+    /// a while.
+    pub(super) fn take(&mut self, seen: &Seen<'_>, findings: impl Iterator<Item = Finding>) {
         self.alerter.see(seen);
-        self.detector.see(seen, &mut self.findings);
-        for finding in self.findings.drain(..) {
+        for finding in findings {
             let (rule, endpoint) = (finding.rule, finding.endpoint);
             let severity = self.alerter.take(finding, seen);
             if let Some(observer) = &mut self.observer

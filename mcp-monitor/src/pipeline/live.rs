@@ -282,7 +282,7 @@ impl Engine {
     fn packet(&mut self, packet: &Decoded) {
         self.shard.feed(packet, &mut self.events);
         for event in self.events.drain(..) {
-            self.correlator.event(&event.event);
+            self.correlator.event(event.event);
         }
     }
 
@@ -295,7 +295,7 @@ impl Engine {
         };
         self.shard.tick(at, &mut self.events);
         for event in self.events.drain(..) {
-            self.correlator.event(&event.event);
+            self.correlator.event(event.event);
         }
         self.correlator.tick(at);
         self.look_up_listener(at);
@@ -304,7 +304,7 @@ impl Engine {
     fn finish(&mut self) {
         self.shard.finish(self.last, &mut self.events);
         for event in self.events.drain(..) {
-            self.correlator.event(&event.event);
+            self.correlator.event(event.event);
         }
         self.correlator.finish(self.last);
     }

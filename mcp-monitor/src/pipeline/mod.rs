@@ -4,6 +4,7 @@ pub mod application;
 pub mod correlator;
 mod http;
 mod judge;
+mod judging;
 pub mod keep;
 mod limits;
 #[cfg(feature = "live")]
@@ -14,6 +15,7 @@ pub mod record;
 pub mod replay;
 pub mod shard;
 pub mod shards;
+mod shown;
 pub mod summary;
 mod view;
 

@@ -241,7 +241,7 @@ impl Observer {
             return;
         }
         self.answer(place, &subject, message, context);
-        for tool in tools.iter().flat_map(|list| &list.tools) {
+        for tool in tools.iter().flat_map(|list| list.tools.iter()) {
             let fact = Fact::Tool {
                 name: cut(&tool.name),
                 hash: canonical::hex(&tool.hash).into(),

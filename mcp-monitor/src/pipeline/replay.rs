@@ -92,6 +92,10 @@ pub fn replay<E>(
         true,
     );
     correlator.set_origins(options.origins);
+    if options.threads > 1 {
+        // Two for each thread, since they are not alike; more of them would read the batch more often.
+        correlator.defer(options.threads.saturating_mul(2));
+    }
     if let Some(key) = &options.fingerprint_key {
         correlator.set_fingerprint_key(key);
     }
@@ -112,7 +116,13 @@ pub fn replay<E>(
         let result = loop {
             // While this batch goes through the cross-flow half, the next ones are on their way.
             shards.next(&mut batch);
-            let result = correlate(&mut correlator, &mut batch, &mut emit);
+            correlate(&mut correlator, &mut batch);
+            if options.threads > 1 {
+                let spent = correlator.judge_with(|parts| shards.judge(parts));
+                shards.spent(spent);
+            }
+            let records = correlator.take_records();
+            let result = if records.is_empty() { Ok(()) } else { emit(records) };
             progress(batch.bytes);
             match (result, batch.ended.take()) {
                 (Ok(()), None) => {}
@@ -151,21 +161,15 @@ pub fn replay<E>(
 }
 
 /// Shows one batch to the cross-flow half, in order of the packets.
-fn correlate<E>(
-    correlator: &mut Correlator,
-    batch: &mut Yield,
-    emit: &mut impl FnMut(Vec<Record>) -> Result<(), E>,
-) -> Result<(), E> {
+fn correlate(correlator: &mut Correlator, batch: &mut Yield) {
     let mut anomalies = std::mem::take(&mut batch.anomalies).into_iter().peekable();
     for event in batch.events() {
         while let Some((at, anomaly)) = anomalies.next_if(|(at, _)| at.packet.order <= event.order) {
             correlator.packet_anomaly(at, &anomaly);
         }
-        correlator.event(&event.event);
+        correlator.event(event.event);
     }
     for (at, anomaly) in anomalies {
         correlator.packet_anomaly(at, &anomaly);
     }
-    let records = correlator.take_records();
-    if records.is_empty() { Ok(()) } else { emit(records) }
 }

@@ -7,13 +7,15 @@
 //! While one batch of packets goes through the cross-flow half, the shards work on the next one and the
 //! one after that is read. Any thread does any task; the cross-flow half's thread helps when it has nothing else.
 
-use std::{slice, sync::Arc};
+use std::{sync::Arc, vec::Drain};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::{
+    judging::Judging,
     reading::Reading,
     shard::{Event, Shard},
+    shown::Shown,
 };
 use crate::{
     decode::Decoded,
@@ -44,15 +46,18 @@ struct Job {
 enum Task {
     Read(Box<Reading>),
     Shard(Box<Job>),
+    Judge(Box<Judging>),
+    /// A batch that is over, to be dropped: that costs, and the cross-flow half has more to do.
+    Spent(Arc<Vec<Shown>>),
 }
 
 impl Task {
     fn run(&mut self) {
         match self {
             Self::Read(reading) => reading.read(),
+            Self::Judge(judging) => judging.run(),
+            Self::Spent(batch) => *batch = Arc::default(),
             Self::Shard(job) => {
-                // Those of the batch before the last, dropped here because the cross-flow half has more to do.
-                job.output.clear();
                 for item in job.input.drain(..) {
                     job.shard.feed(&item, &mut job.output);
                 }
@@ -81,16 +86,16 @@ pub(super) struct Yield {
 }
 
 impl Yield {
-    /// All events in order of the packets; those of one packet in the order its shard gave them.
-    pub(super) fn events(&mut self) -> impl Iterator<Item = &Event> {
+    /// Takes all events out in order of the packets; those of one packet in the order its shard gave them.
+    pub(super) fn events(&mut self) -> impl Iterator<Item = Event> {
         self.order.clear();
         for (shard, events) in (0_u64..).zip(&self.events) {
             let keys = events.iter().map(|event| (event.order << SHARD_BITS) | shard);
             self.order.extend(keys);
         }
         self.order.sort_unstable();
-        let mut sources: Vec<slice::Iter<'_, Event>> =
-            self.events.iter().map(|events| events.iter()).collect();
+        let mut sources: Vec<Drain<'_, Event>> =
+            self.events.iter_mut().map(|events| events.drain(..)).collect();
         self.order.iter().filter_map(move |key| {
             let shard = usize::try_from(key & ((1 << SHARD_BITS) - 1)).ok()?;
             sources.get_mut(shard)?.next()
@@ -166,28 +171,8 @@ impl Shards {
     pub(super) fn next(&mut self, out: &mut Yield) {
         self.hand_out();
         while !self.full || self.running > 0 {
-            let task = match self.waiting.try_recv() {
-                Ok(mut task) => {
-                    task.run();
-                    Some(task)
-                }
-                Err(_) => self.done.1.recv().ok(),
-            };
-            match task {
-                Some(Task::Read(reading)) => {
-                    self.reading = Some(reading);
-                    self.read = true;
-                    self.hand_out();
-                }
-                Some(Task::Shard(job)) => {
-                    self.running = self.running.saturating_sub(1);
-                    let index = job.shard.index();
-                    if let Some(slot) = self.jobs.get_mut(index) {
-                        *slot = Some(job);
-                    }
-                }
-                None => break,
-            }
+            let Some(task) = self.any_task() else { break };
+            self.back(task);
         }
         out.events.resize_with(SHARDS, Vec::new);
         for (job, events) in self.jobs.iter_mut().flatten().zip(&mut out.events) {
@@ -202,6 +187,69 @@ impl Shards {
         self.hand_out();
     }
 
+    /// Has groups of rules look at their batch, each on any thread, and helps in the meantime.
+    pub(super) fn judge(&mut self, all: Vec<Judging>) -> Vec<Judging> {
+        let mut waiting = all.len();
+        let mut done = Vec::with_capacity(waiting);
+        for judging in all {
+            self.send(Task::Judge(Box::new(judging)));
+        }
+        while waiting > 0 {
+            match self.any_task() {
+                Some(Task::Judge(judging)) => {
+                    waiting = waiting.saturating_sub(1);
+                    done.push(*judging);
+                }
+                Some(task) => self.back(task),
+                None => break,
+            }
+        }
+        done
+    }
+
+    /// Has a batch dropped by whoever has time.
+    pub(super) fn spent(&self, batch: Arc<Vec<Shown>>) {
+        self.send(Task::Spent(batch));
+    }
+
+    /// A task that is done; one that waits is done here. `None` once no thread can answer.
+    fn any_task(&self) -> Option<Task> {
+        match self.waiting.try_recv() {
+            Ok(mut task) => {
+                task.run();
+                Some(task)
+            }
+            Err(_) => self.done.1.recv().ok(),
+        }
+    }
+
+    /// Takes a task back that is done.
+    fn back(&mut self, task: Task) {
+        match task {
+            Task::Read(reading) => {
+                self.reading = Some(reading);
+                self.read = true;
+                self.hand_out();
+            }
+            Task::Shard(job) => {
+                self.running = self.running.saturating_sub(1);
+                let index = job.shard.index();
+                if let Some(slot) = self.jobs.get_mut(index) {
+                    *slot = Some(job);
+                }
+            }
+            // Rules are waited for where they were sent.
+            Task::Judge(_) | Task::Spent(_) => {}
+        }
+    }
+
+    /// The receiver lives in `self`: sending fails only once closed, and then nobody waits.
+    fn send(&self, task: Task) {
+        if let Some(tasks) = &self.tasks {
+            let _ = tasks.send(task);
+        }
+    }
+
     /// Gives the threads what can be done now.
     fn hand_out(&mut self) {
         if self.full {
@@ -210,14 +258,8 @@ impl Shards {
         let Some(mut reading) = self.reading.take() else {
             return;
         };
-        // The receiver lives in `self`: sending fails only once closed, and then nobody waits.
-        let send = |task| {
-            if let Some(tasks) = &self.tasks {
-                let _ = tasks.send(task);
-            }
-        };
         if !self.read {
-            send(Task::Read(reading));
+            self.send(Task::Read(reading));
             return;
         }
         for (job, items) in self.jobs.iter_mut().flatten().zip(&mut reading.batch) {
@@ -237,11 +279,12 @@ impl Shards {
         if reading.ended {
             self.reading = Some(reading);
         } else {
-            send(Task::Read(reading));
+            self.send(Task::Read(reading));
         }
-        for job in self.jobs.iter_mut().filter_map(Option::take) {
+        let jobs: Vec<Box<Job>> = self.jobs.iter_mut().filter_map(Option::take).collect();
+        for job in jobs {
             self.running = self.running.saturating_add(1);
-            send(Task::Shard(job));
+            self.send(Task::Shard(job));
         }
     }
 

@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::{correlator::Correlator, shard::Shard};
 use crate::decode::Decoder;
 #[cfg(feature = "live")]
-use crate::{attribution::kubernetes::IdentityStatus, source::live::KernelCounters};
+use crate::{
+    attribution::kubernetes::IdentityStatus, sink::delivery::SinkCounters, source::live::KernelCounters,
+};
 
 /// One JSON object; the keys are part of the contract.
 #[derive(Clone, Default, Debug, Serialize)]
@@ -51,6 +53,10 @@ pub struct Summary {
     #[cfg(feature = "live")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityStatus>,
+    /// By the sinks' names; only where there are any.
+    #[cfg(feature = "live")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sinks: Option<BTreeMap<String, SinkCounters>>,
     /// Wall time of the run.
     pub seconds: f64,
 }

@@ -4,13 +4,17 @@ use crate::{
     detect::SeenKind,
     mcp::{
         FlowEvent, FlowEventKind,
-        context::MessageContext,
-        tracker::{Step, Tracker},
+        context::{MessageContext, Session},
+        tracker::Step,
     },
 };
 
-/// The view of `event`; `None` for events that concern the engine only.
-pub(super) fn view<'a>(event: &'a FlowEvent, step: &'a Step, tracker: &'a Tracker) -> Option<SeenKind<'a>> {
+/// The view of `event`, a message with its session; `None` for events that concern the engine only.
+pub(super) fn view<'a>(
+    event: &'a FlowEvent,
+    step: &'a Step,
+    session: Option<&'a Session>,
+) -> Option<SeenKind<'a>> {
     Some(match (&event.kind, step) {
         (FlowEventKind::Open, _) => SeenKind::Open,
         (FlowEventKind::Close(end), _) => SeenKind::Close(end),
@@ -89,15 +93,15 @@ pub(super) fn view<'a>(event: &'a FlowEvent, step: &'a Step, tracker: &'a Tracke
             FlowEventKind::Message(message),
             Step::Message {
                 target,
-                session,
                 answers,
                 request,
                 response,
+                ..
             },
         ) => {
             let context = MessageContext {
                 target,
-                session: tracker.session(*session)?,
+                session: session?,
                 answers: answers.as_ref(),
                 request: request.as_deref(),
                 response: response.as_deref(),

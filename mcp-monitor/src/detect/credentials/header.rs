@@ -52,7 +52,9 @@ const SIGNING: [&str; 6] = [
 /// The credential that a field of a request carries, if it is one that carries credentials and
 /// its value is not empty. A session id of MCP is none: it is judged by its own rule.
 pub fn header_credential(name: &[u8], value: &[u8]) -> Option<CredentialUse> {
-    let name = std::str::from_utf8(name).ok()?.to_ascii_lowercase();
+    // Most fields carry none; to see that costs no copy of the name.
+    let name = std::str::from_utf8(name).ok().filter(|name| may_carry(name))?;
+    let name = name.to_ascii_lowercase();
     let start = value.len().saturating_sub(value.trim_ascii_start().len());
     let whole = start..start.saturating_add(value.trim_ascii().len());
     if whole.is_empty() {
@@ -79,6 +81,20 @@ pub fn header_credential(name: &[u8], value: &[u8]) -> Option<CredentialUse> {
         reusable,
         secret,
     })
+}
+
+/// As the names below, in any case.
+fn may_carry(name: &str) -> bool {
+    let whole = ["authorization", "proxy-authorization", "cookie"];
+    whole
+        .iter()
+        .chain(&KEY_FIELDS)
+        .any(|known| name.eq_ignore_ascii_case(known))
+        || KEY_ENDINGS.iter().any(|end| {
+            let from = name.len().checked_sub(end.len());
+            from.and_then(|from| name.get(from..))
+                .is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+        })
 }
 
 fn is_key_field(name: &str) -> bool {

@@ -1,16 +1,14 @@
 //! What rules about results need to know of the calls they answer.
 
-use serde_json::Value;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use aho_corasick::AhoCorasick;
 
 use crate::{
     baseline::Bounded,
     flow::FlowId,
     mcp::{Message, MessageKind, RequestId, context::MessageContext, json},
 };
-
-/// Largest part of a result that is looked at, bytes.
-pub(super) const MAX_RESULT: usize = 64 << 10;
 
 /// Hash of the arguments of calls that are not answered yet.
 #[derive(Debug)]
@@ -59,29 +57,57 @@ pub(super) fn tool_of_result<'a>(
         .flatten()
 }
 
-/// What a result says as data: `structuredContent`, else a text that is JSON. `None` for errors of the
-/// tool and above [`MAX_RESULT`].
-pub(super) fn data(message: &Message) -> Option<Value> {
-    let result = message.result()?;
-    if json::path(result, &["isError"]) == Some(b"true") {
-        return None;
-    }
-    if let Some(structured) = json::path(result, &["structuredContent"]) {
-        return (structured.len() <= MAX_RESULT)
-            .then(|| serde_json::from_slice(structured).ok())
-            .flatten();
-    }
-    let text = only_text(result)?;
-    serde_json::from_str(&text).ok()
+/// Longest name of a member that [`names`] recognises, in bytes on either side of the anchor.
+const MAX_NAME: usize = 32;
+
+/// An anchor stands in the name of a member, of the text or of one inside a string of it, as far as that can
+/// be seen without reading the text. So results in prose cost one pass.
+pub(super) fn names(text: &[u8], anchors: &AhoCorasick) -> bool {
+    let in_name = |b: &&u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-');
+    anchors.find_iter(text).any(|hit| {
+        let before = text.get(..hit.start()).unwrap_or_default().iter().rev();
+        if before.take(MAX_NAME).find(|b| !in_name(b)) != Some(&b'"') {
+            return false;
+        }
+        let rest = text.get(hit.end()..).unwrap_or_default();
+        let name = rest.iter().take(MAX_NAME).take_while(in_name).count();
+        let rest = rest.get(name..).unwrap_or_default();
+        let rest = rest.strip_prefix(b"\\").unwrap_or(rest);
+        let Some(rest) = rest.strip_prefix(b"\"") else {
+            return false;
+        };
+        // White space before the colon may be escaped.
+        let next = rest.iter().take(MAX_NAME).find(|b| !b.is_ascii_whitespace());
+        matches!(next, Some(b':' | b'\\'))
+    })
 }
 
-/// The text of a result whose content is one text.
-pub(super) fn only_text(result: &[u8]) -> Option<String> {
-    let content = json::path(result, &["content"]).filter(|c| c.len() <= MAX_RESULT)?;
-    let mut items = Vec::new();
-    json::elements(content, |range| items.push(range)).ok()?;
-    let [one] = items.as_slice() else { return None };
-    let one = content.get(one.clone())?;
-    (json::path_str(one, &["type"]).as_deref() == Some("text")).then_some(())?;
-    json::path_str(one, &["text"]).map(std::borrow::Cow::into_owned)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_from_prose() {
+        let anchors = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(["time", "asof"])
+            .unwrap();
+        for yes in [
+            r#"{"timestamp":1}"#,
+            r#"{"a":"{\"Server-Time\" : 1}"}"#,
+            r#"{"a":"{\"as_of\\n:1,\"data_asof\"\n:1}"}"#,
+        ] {
+            assert!(names(yes.as_bytes(), &anchors), "{yes}");
+        }
+        for no in [
+            r#"{"a":"some time ago"}"#,
+            r#"{"a":"time"}"#,
+            r#"{"a":["time","b"]}"#,
+            "time",
+        ] {
+            assert!(!names(no.as_bytes(), &anchors), "{no}");
+        }
+        let long = format!("\"{}\":", "time".repeat(10_000));
+        assert!(!names(long.as_bytes(), &anchors));
+    }
 }

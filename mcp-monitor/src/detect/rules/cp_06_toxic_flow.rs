@@ -9,7 +9,6 @@ use super::words::Judged;
 use crate::mcp::{
     MessageKind,
     context::{ClientKey, MessageContext, ServerKey, Session},
-    json,
 };
 
 const META: Meta = Meta {
@@ -93,7 +92,7 @@ impl Rule for ToxicFlow {
                 };
                 if !(untrusted || private)
                     || world.pins.accepts(META.id, context.target.endpoint, name)
-                    || json::path(message.result().unwrap_or_default(), &["isError"]) == Some(b"true")
+                    || world.facts.failed(message)
                 {
                     return;
                 }

@@ -47,8 +47,8 @@ impl Rule for CleartextCredential {
         if target.origin.scheme != Scheme::Http || on_host || endpoint.is_some_and(|e| e.mesh_encrypted) {
             return;
         }
-        let name = label(world, target.endpoint, &target.origin.host);
         let finding = |what: &str, observed: String| {
+            let name = label(world, target.endpoint, &target.origin.host);
             Finding::new(
                 META.id,
                 format!(

@@ -48,13 +48,17 @@ impl Rule for SecretInArguments {
             (None, Some(result)) => result,
             _ => return,
         };
+        let found = found_in(text, world);
+        if found.is_empty() {
+            return;
+        }
         let index = context.target.endpoint;
         let place = match (&message.method, &message.name) {
             (Some(method), Some(name)) => format!("{} {}", shown(method), shown(name)),
             (Some(method), None) => shown(method),
             (None, _) => "an answer to the server".to_owned(),
         };
-        for observed in found_in(text, world) {
+        for observed in found {
             out.push(
                 Finding::new(
                     META.id,

@@ -69,6 +69,10 @@ impl Rule for SecretInResult {
             (_, _, Some(text), Some(method)) if is_mcp_method(method) => text,
             _ => return,
         };
+        let found = found_in(text, world);
+        if found.is_empty() {
+            return;
+        }
         let index = context.target.endpoint;
         let name = label(world, index, &context.target.origin.host);
         let method = message
@@ -78,7 +82,7 @@ impl Rule for SecretInResult {
             .map_or_else(|| "a response".to_owned(), shown);
         let tool = context.answers.and_then(|a| a.name.as_deref()).map(shown);
         let place = tool.map_or(method.clone(), |tool| format!("{method} {tool}"));
-        for observed in found_in(text, world) {
+        for observed in found {
             out.push(
                 Finding::new(
                     META.id,

@@ -44,7 +44,7 @@ impl Rule for SecretParameterHeader {
             return;
         };
         let index = context.target.endpoint;
-        for tool in &list.tools {
+        for tool in list.tools.iter() {
             let found = match self.known.peek(&tool.hash) {
                 Some(found) => Arc::clone(found),
                 None => {

@@ -117,8 +117,8 @@ impl Rule for PersonalData {
                 count(&class.name);
             }
         }
-        let name = label(world, index, &context.target.origin.host);
         for (class, count) in found {
+            let name = label(world, index, &context.target.origin.host);
             let class = shown(class);
             let place = message.name.as_deref().or(message.method.as_deref());
             let place = place.map_or_else(|| "an answer".to_owned(), shown);

@@ -55,8 +55,12 @@ impl Rule for ContractLowered {
             return;
         };
         let index = context.target.endpoint;
+        let discovers = answers(context, "server/discover");
+        if !discovers && world.tools.is_none() {
+            return;
+        }
         let name = label(world, index, &context.target.origin.host);
-        if answers(context, "server/discover") {
+        if discovers {
             let Some(result) = result(message) else { return };
             let Some(list) = result.get("supportedVersions").and_then(Value::as_array) else {
                 return;

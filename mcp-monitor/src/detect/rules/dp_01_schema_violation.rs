@@ -9,7 +9,7 @@ use super::{
     calls::tool_of_result,
     schema::{Invalid, Validator},
 };
-use crate::mcp::{context::ServerKey, json};
+use crate::mcp::context::ServerKey;
 
 const META: Meta = Meta {
     id: "DP-01",
@@ -65,7 +65,7 @@ impl Rule for SchemaViolation {
             return;
         };
         if let Some(list) = world.tools {
-            for tool in &list.tools {
+            for tool in list.tools.iter() {
                 let key = (list.server.clone(), Arc::clone(&tool.name));
                 if tool.definition.get("outputSchema").is_some() {
                     self.schemas.insert(key, Arc::clone(&tool.definition));
@@ -85,12 +85,10 @@ impl Rule for SchemaViolation {
         let Some(schema) = definition.get("outputSchema") else {
             return;
         };
-        let result = message.result().unwrap_or_default();
-        let Some(content) = json::path(result, &["structuredContent"]).filter(|c| c.len() <= MAX_CONTENT)
-        else {
+        let Some(content) = world.facts.structured(message).filter(|c| c.len() <= MAX_CONTENT) else {
             return;
         };
-        if json::path(result, &["isError"]) == Some(b"true") {
+        if world.facts.failed(message) {
             return;
         }
         let Ok(instance) = serde_json::from_slice::<Value>(content) else {

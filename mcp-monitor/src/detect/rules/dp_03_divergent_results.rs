@@ -3,10 +3,12 @@
 use super::prelude::*;
 use std::{net::IpAddr, sync::Arc};
 
-use super::calls::{Asked, MAX_RESULT, hash, is_call, tool_of_result};
+use super::super::MAX_RESULT;
+use super::calls::{Asked, is_call, tool_of_result};
+use super::sameness::Sameness;
 use crate::{
-    baseline::{Principal, canonical::canonical_sha256, principal_of_request},
-    mcp::{Message, context::MessageContext, json},
+    baseline::{Principal, principal_of_request},
+    mcp::context::MessageContext,
 };
 
 const META: Meta = Meta {
@@ -42,7 +44,7 @@ type Call = (Group, Arc<str>, Principal, u64);
 #[derive(Clone, Debug)]
 struct Answer {
     replica: IpAddr,
-    digest: [u8; 32],
+    digest: u128,
     /// How often it was this.
     times: u32,
 }
@@ -54,6 +56,7 @@ pub(super) struct DivergentResults {
     asked: Asked,
     answers: Bounded<Call, Vec<Answer>>,
     live: Once<(Group, Arc<str>)>,
+    sameness: Sameness,
 }
 
 /// Replicas of one service that are told apart.
@@ -72,7 +75,7 @@ impl Rule for DivergentResults {
         };
         if let Some(list) = world.tools {
             let group = group(world, context);
-            for tool in &list.tools {
+            for tool in list.tools.iter() {
                 let hint = tool.definition.pointer("/annotations/openWorldHint");
                 if hint == Some(&serde_json::Value::Bool(true)) {
                     self.live.first((Arc::clone(&group), Arc::clone(&tool.name)));
@@ -100,7 +103,15 @@ impl Rule for DivergentResults {
         {
             return;
         }
-        let Some(digest) = digest(message) else { return };
+        let facts = world.facts;
+        let Some(said) = facts
+            .structured(message)
+            .or_else(|| facts.content(message))
+            .filter(|_| message.result().is_some_and(|r| r.len() <= MAX_RESULT))
+        else {
+            return;
+        };
+        let digest = self.sameness.digest(said);
         let principal = context.request.map(principal_of_request).unwrap_or_default();
         let call = (group, Arc::clone(tool), principal, arguments);
         let replica = context.target.address.ip();
@@ -139,7 +150,7 @@ impl DivergentResults {
 
     /// Learns an answer; the replica that keeps to another one, if each has said its own again after
     /// the other spoke.
-    fn compare(&mut self, call: Call, replica: IpAddr, digest: [u8; 32]) -> Option<IpAddr> {
+    fn compare(&mut self, call: Call, replica: IpAddr, digest: u128) -> Option<IpAddr> {
         let mut answers = self.answers.remove(&call).unwrap_or_default();
         let room = answers.len() < MAX_REPLICAS;
         let mut other = None;
@@ -182,20 +193,6 @@ fn group(world: &World<'_>, context: &MessageContext<'_>) -> Group {
         .endpoint(context.target.endpoint)
         .and_then(|e| e.mcp.server.as_ref()?.name.as_deref());
     pinned.map_or_else(|| Arc::clone(&context.target.origin.host), Arc::from)
-}
-
-/// Of what the result says, however it is written.
-fn digest(message: &Message) -> Option<[u8; 32]> {
-    let result = message.result().filter(|r| r.len() <= MAX_RESULT)?;
-    let part = |key: &str| json::path(result, &[key]);
-    let said = part("structuredContent").or_else(|| part("content"))?;
-    canonical_sha256(said).or_else(|| {
-        let mut digest = [0; 32];
-        for (to, from) in digest.iter_mut().zip(hash(said).to_be_bytes()) {
-            *to = from;
-        }
-        Some(digest)
-    })
 }
 
 #[cfg(test)]

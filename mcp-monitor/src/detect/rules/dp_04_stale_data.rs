@@ -6,7 +6,8 @@ use std::{sync::Arc, sync::LazyLock, time::Duration};
 use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
-use super::calls::{MAX_RESULT, data, tool_of_result};
+use super::super::MAX_RESULT;
+use super::calls::{names, tool_of_result};
 use crate::{mcp::context::ServerKey, types::Timestamp};
 
 const META: Meta = Meta {
@@ -111,10 +112,10 @@ impl Rule for StaleData {
         let Some(result) = message.result().filter(|r| r.len() <= MAX_RESULT) else {
             return;
         };
-        if !ANCHOR.as_ref().is_some_and(|a| a.is_match(result)) {
+        if !ANCHOR.as_ref().is_some_and(|a| names(result, a)) {
             return;
         }
-        let Some((key, time)) = data(message).as_ref().and_then(as_of) else {
+        let Some((key, time)) = world.facts.record(message).and_then(as_of) else {
             return;
         };
         let place = (context.session.server.clone(), Arc::clone(tool));

@@ -7,8 +7,9 @@ use std::{sync::Arc, sync::LazyLock};
 use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
+use super::super::{Facts, MAX_RESULT};
 use super::{
-    calls::{Asked, MAX_RESULT, data, is_call, only_text, tool_of_result},
+    calls::{Asked, is_call, names, tool_of_result},
     statistics::{EDetector, differ, median, upper_rate},
 };
 use crate::mcp::{Message, context::ServerKey};
@@ -174,7 +175,7 @@ impl Rule for VerdictShift {
             return;
         };
         let arguments = self.asked.take(flow.info.id, message).unwrap_or_default();
-        let Some((verdicts, scores)) = judgements(message) else {
+        let Some((verdicts, scores)) = judgements(message, world.facts) else {
             return;
         };
         let place = (context.session.server.clone(), Arc::clone(tool));
@@ -237,13 +238,13 @@ fn entry<'a, T: Default>(list: &'a mut Vec<(String, T)>, name: &str) -> Option<&
 type Judgements = (Vec<(String, String)>, Vec<(String, f64)>);
 
 /// Verdicts and scores of a result.
-fn judgements(message: &Message) -> Option<Judgements> {
+fn judgements(message: &Message, facts: &Facts) -> Option<Judgements> {
     let result = message.result().filter(|r| r.len() <= MAX_RESULT)?;
     let (mut verdicts, mut scores) = (Vec::new(), Vec::new());
-    if ANCHOR.as_ref().is_some_and(|a| a.is_match(result))
-        && let Some(Value::Object(map)) = data(message)
+    if ANCHOR.as_ref().is_some_and(|a| names(result, a))
+        && let Some(Value::Object(map)) = facts.record(message)
     {
-        for (key, value) in &map {
+        for (key, value) in map {
             let flat = key.to_ascii_lowercase().replace(['_', '-'], "");
             match value {
                 Value::Bool(verdict) if VERDICTS.contains(&flat.as_str()) => {
@@ -259,7 +260,7 @@ fn judgements(message: &Message) -> Option<Judgements> {
             }
         }
     } else if result.len() <= 256
-        && let Some(text) = only_text(result)
+        && let Some(text) = facts.only_text(message)
         && text.len() <= MAX_VERDICT
         && text.chars().any(char::is_alphabetic)
     {

@@ -11,6 +11,7 @@ mod mcp;
 mod oauth;
 mod origin;
 mod pages;
+mod sameness;
 mod schema;
 mod secrets;
 mod statistics;

@@ -57,7 +57,7 @@ impl Rule for HeaderBodyMismatch {
             return;
         };
         if let Some(list) = world.tools {
-            for tool in &list.tools {
+            for tool in list.tools.iter() {
                 let copied = copied(&tool.definition);
                 if !copied.is_empty() {
                     self.copied

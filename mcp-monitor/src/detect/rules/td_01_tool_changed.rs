@@ -67,7 +67,7 @@ impl Rule for ToolChanged {
         let index = context.target.endpoint;
         let pinned = world.pins.endpoint(index).and_then(|e| e.mcp.tools.as_ref());
         let name = label(world, index, &context.target.origin.host);
-        for tool in &list.tools {
+        for tool in list.tools.iter() {
             let key = Known {
                 server: list.server.clone(),
                 era: list.era.clone(),

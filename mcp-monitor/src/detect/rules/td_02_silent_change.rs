@@ -4,7 +4,7 @@ use super::prelude::*;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    baseline::{Audience, ToolList},
+    baseline::{Audience, KnownLists, ToolList},
     mcp::{
         MessageKind, TransportKind,
         context::{ClientKey, ServerKey, Session},
@@ -61,6 +61,8 @@ struct Promised {
 pub(super) struct SilentChange {
     sessions: Bounded<Listener, Known>,
     promised: Bounded<Audience, Promised>,
+    /// The hashes of each list.
+    lists: KnownLists<Arc<Hashes>>,
     /// Sessions with a stream from the server.
     streaming: Once<(ServerKey, Arc<str>)>,
 }
@@ -104,7 +106,14 @@ impl Rule for SilentChange {
             return;
         }
         let Some(list) = world.tools else { return };
-        let now: Arc<Hashes> = Arc::new(list.tools.iter().map(|t| (Arc::clone(&t.name), t.hash)).collect());
+        let now = self.lists.get(list, || {
+            Arc::new(
+                list.tools
+                    .iter()
+                    .map(|t| (Arc::clone(&t.name), t.hash))
+                    .collect::<Hashes>(),
+            )
+        });
         let mut known = self.sessions.remove(&listener(session)).unwrap_or_default();
         known.listens |= session.transport == Some(TransportKind::HttpSse)
             || session.id.as_ref().is_some_and(|id| {
@@ -114,8 +123,9 @@ impl Rule for SilentChange {
             });
         let before = known.tools.replace(Arc::clone(&now));
         let announced = std::mem::take(&mut known.announced);
-        let unsaid =
-            before.filter(|before| known.listens && !announced && !session.lossy && **before != *now);
+        let unsaid = before.filter(|before| {
+            known.listens && !announced && !session.lossy && !Arc::ptr_eq(before, &now) && **before != *now
+        });
         self.sessions.insert(listener(session), known);
         let early = self.promise(seen.at.time, list, message.result().unwrap_or_default(), &now);
         let (what, before) = match (unsaid, early.filter(|_| !announced)) {

@@ -62,7 +62,7 @@ impl Rule for NewInput {
         };
         let index = context.target.endpoint;
         let audience = list.audience();
-        for tool in &list.tools {
+        for tool in list.tools.iter() {
             let key = (audience.clone(), Arc::clone(&tool.name));
             // The same definition has the same parameters.
             if self

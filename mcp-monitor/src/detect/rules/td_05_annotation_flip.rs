@@ -54,7 +54,7 @@ impl Rule for AnnotationFlip {
             return;
         };
         let index = context.target.endpoint;
-        for tool in &list.tools {
+        for tool in list.tools.iter() {
             let hint = |name: &str| {
                 tool.definition
                     .get("annotations")?

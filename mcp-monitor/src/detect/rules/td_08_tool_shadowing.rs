@@ -9,7 +9,7 @@ use std::{
 
 use super::{domain::same_site, words::words};
 use crate::{
-    baseline::{Tool, ToolList},
+    baseline::{KnownLists, Tool, ToolList},
     mcp::context::{ClientKey, EndpointIndex, MessageContext, ServerKey},
 };
 
@@ -131,6 +131,11 @@ struct Offer {
     address: SocketAddr,
     host: Arc<str>,
     endpoint: Option<EndpointIndex>,
+    names: Arc<Names>,
+}
+
+/// Names in a list of tools and in its descriptions.
+struct Names {
     /// By what its name looks like.
     tools: BTreeMap<String, Named>,
     /// Words of descriptions that could be another server's tool, with what they look like and the tool
@@ -141,6 +146,7 @@ struct Offer {
 /// The latest tools of every server of each client.
 pub(super) struct ToolShadowing {
     clients: Bounded<ClientKey, BTreeMap<ServerKey, Offer>>,
+    lists: KnownLists<Arc<Names>>,
     said: Once<(ClientKey, ServerKey, ServerKey, Arc<str>)>,
 }
 
@@ -148,6 +154,7 @@ impl Default for ToolShadowing {
     fn default() -> Self {
         Self {
             clients: Bounded::new(MAX_CLIENTS),
+            lists: KnownLists::default(),
             said: Once::default(),
         }
     }
@@ -164,12 +171,23 @@ impl Rule for ToolShadowing {
         };
         let client = &context.session.client;
         let mut offers = self.clients.remove(client).unwrap_or_default();
-        let same = offers.get(&list.server).is_some_and(|o| {
-            let unchanged = |t: &Tool| o.tools.get(&looks(&t.name)).is_some_and(|n| n.hash == t.hash);
-            o.tools.len() == list.tools.len() && list.tools.iter().all(unchanged)
+        let names = self.lists.get(list, || Arc::new(Names::new(&list.tools)));
+        let same = offers.get_mut(&list.server).is_some_and(|o| {
+            let unchanged = |t: &Tool| {
+                o.names
+                    .tools
+                    .get(&looks(&t.name))
+                    .is_some_and(|n| n.hash == t.hash)
+            };
+            let same = o.names.tools.len() == list.tools.len()
+                && (Arc::ptr_eq(&o.names, &names) || list.tools.iter().all(unchanged));
+            if same {
+                o.names = Arc::clone(&names);
+            }
+            same
         });
         if !same {
-            let offer = Offer::new(list, context);
+            let offer = Offer::new(list, names, context);
             for other in offers.values().filter(|o| o.server != list.server) {
                 if !offer.is_replica(other, world) {
                     self.compare(seen, world, (&offer, other), out);
@@ -183,14 +201,14 @@ impl Rule for ToolShadowing {
     }
 }
 
-impl Offer {
-    fn new(list: &ToolList, context: &MessageContext<'_>) -> Self {
+impl Names {
+    fn new(tools: &[Tool]) -> Self {
         let named = |tool: &Tool| Named {
             name: Arc::clone(&tool.name),
             hash: tool.hash,
         };
         let mut mentions = BTreeMap::new();
-        for tool in list.tools.iter().take(MAX_TOOLS) {
+        for tool in tools.iter().take(MAX_TOOLS) {
             let text = tool.definition.get("description").and_then(|d| d.as_str());
             let text = text.unwrap_or_default();
             let text = text
@@ -206,17 +224,24 @@ impl Offer {
             }
         }
         Self {
-            server: list.server.clone(),
-            address: context.target.address,
-            host: Arc::clone(&context.target.origin.host),
-            endpoint: context.target.endpoint,
-            tools: list
-                .tools
+            tools: tools
                 .iter()
                 .take(MAX_TOOLS)
                 .map(|t| (looks(&t.name), named(t)))
                 .collect(),
             mentions,
+        }
+    }
+}
+
+impl Offer {
+    fn new(list: &ToolList, names: Arc<Names>, context: &MessageContext<'_>) -> Self {
+        Self {
+            server: list.server.clone(),
+            address: context.target.address,
+            host: Arc::clone(&context.target.origin.host),
+            endpoint: context.target.endpoint,
+            names,
         }
     }
 
@@ -233,11 +258,12 @@ impl Offer {
             return true;
         }
         let shared = self
+            .names
             .tools
             .iter()
-            .filter(|(key, tool)| other.tools.get(*key).is_some_and(|o| o.hash == tool.hash))
+            .filter(|(key, tool)| other.names.tools.get(*key).is_some_and(|o| o.hash == tool.hash))
             .count();
-        let smaller = self.tools.len().min(other.tools.len());
+        let smaller = self.names.tools.len().min(other.names.tools.len());
         let one_operator = same_site(&self.host, &other.host)
             || (self.address.ip().is_loopback() && other.address.ip().is_loopback());
         one_operator && shared > 0 && shared.saturating_mul(2) >= smaller
@@ -254,8 +280,13 @@ impl ToolShadowing {
     ) {
         let (offer, other) = pair;
         let name_of = |o: &Offer| label(world, o.endpoint, &o.host);
-        for (key, tool) in &offer.tools {
-            let Some(twin) = other.tools.get(key).filter(|_| !is_generic(&tool.name, world)) else {
+        for (key, tool) in &offer.names.tools {
+            let Some(twin) = other
+                .names
+                .tools
+                .get(key)
+                .filter(|_| !is_generic(&tool.name, world))
+            else {
                 continue;
             };
             let (here, there) = (name_of(offer), name_of(other));
@@ -281,9 +312,9 @@ impl ToolShadowing {
             }
         }
         for (from, to) in [(offer, other), (other, offer)] {
-            for (word, (key, tool)) in &from.mentions {
-                let theirs = to.tools.get(key).is_some_and(|t| *t.name == **word);
-                if !theirs || from.tools.contains_key(key) || is_generic(word, world) {
+            for (word, (key, tool)) in &from.names.mentions {
+                let theirs = to.names.tools.get(key).is_some_and(|t| *t.name == **word);
+                if !theirs || from.names.tools.contains_key(key) || is_generic(word, world) {
                     continue;
                 }
                 let (here, there) = (name_of(from), name_of(to));

@@ -168,6 +168,7 @@ impl LiveSource {
     pub fn attach(options: &LiveOptions, hosts: &[PinnedHost]) -> Result<Self, LiveError> {
         let cgroup = load::open_cgroup(options.cgroup.as_deref())?;
         load::require_privileges()?;
+        features::require()?;
         let mut features = Features::probe()?;
         features.bpf_loop &= !options.userspace_verdicts;
         let seed = load::random();

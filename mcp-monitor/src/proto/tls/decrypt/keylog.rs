@@ -12,6 +12,8 @@ use std::{
 
 use zeroize::Zeroizing;
 
+use super::rsa::{RsaKeyError, RsaKeys};
+
 /// Connections whose secrets are kept; lines for more are counted as refused.
 const MAX_CONNECTIONS: usize = 1 << 20;
 /// Longest secret: SHA-384 in TLS 1.3, the master secret before.
@@ -52,6 +54,7 @@ pub struct Added {
 #[derive(Default)]
 pub struct KeyLog {
     connections: RwLock<HashMap<Random, Arc<Secrets>>>,
+    rsa: RsaKeys,
     filled: AtomicBool,
 }
 
@@ -95,8 +98,25 @@ impl KeyLog {
             };
             *count = count.saturating_add(1);
         }
-        self.filled.store(!connections.is_empty(), Ordering::Release);
+        self.filled
+            .store(!connections.is_empty() || !self.rsa.is_empty(), Ordering::Release);
         added
+    }
+
+    /// Takes the private key of a server, PEM. It opens connections of TLS 1.2 whose key exchange was RSA
+    /// and that began with a whole handshake.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no such key.
+    pub fn add_rsa_key(&mut self, pem: &str) -> Result<(), RsaKeyError> {
+        self.rsa.add(pem)?;
+        self.filled.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn rsa(&self) -> &RsaKeys {
+        &self.rsa
     }
 
     /// What is known of the connection with this `client_random`.

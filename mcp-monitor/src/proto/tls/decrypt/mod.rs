@@ -7,6 +7,7 @@
 
 mod keylog;
 mod record;
+mod rsa;
 mod schedule;
 mod side;
 mod suite;
@@ -18,14 +19,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use keylog::{Added, KeyLog};
+pub use self::{
+    keylog::{Added, KeyLog},
+    rsa::RsaKeyError,
+};
 
 use self::{
     keylog::{Random, Secrets},
     record::{Header, Keys12, Opened, Opener},
+    rsa::Transcript,
     schedule::prf,
     side::{Framed, Side, Stage},
-    suite::{CbcMac, Cipher, Suite, suite},
+    suite::{CbcMac, Cipher, Suite, exchanges_by_rsa, suite},
 };
 use super::{
     Chain, HandshakeEnd, TlsEvent,
@@ -41,17 +46,20 @@ const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
+const HELLO_REQUEST: u8 = 0;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const END_OF_EARLY_DATA: u8 = 5;
 const ENCRYPTED_EXTENSIONS: u8 = 8;
 const CERTIFICATE: u8 = 11;
 const CERTIFICATE_REQUEST: u8 = 13;
+const CLIENT_KEY_EXCHANGE: u8 = 16;
 const FINISHED: u8 = 20;
 const KEY_UPDATE: u8 = 24;
 
 const ALPN: u16 = 16;
 const ENCRYPT_THEN_MAC: u16 = 22;
+const EXTENDED_MASTER_SECRET: u16 = 23;
 const EARLY_DATA: u16 = 42;
 const CLOSE_NOTIFY: u8 = 0;
 const TLS12: u16 = 0x0303;
@@ -140,6 +148,9 @@ struct Handshake {
     version: Option<u16>,
     suite: Option<Suite>,
     encrypt_then_mac: bool,
+    extended_master_secret: bool,
+    /// Kept while a private key may open the connection.
+    transcript: Option<Transcript>,
     early_offered: bool,
     /// `None` until the server has said.
     early_accepted: Option<bool>,
@@ -179,12 +190,16 @@ impl std::fmt::Debug for Decryptor {
 impl Decryptor {
     /// For a connection whose first byte comes next, in both directions.
     pub fn new(keys: Arc<KeyLog>, limits: DecryptLimits) -> Self {
+        let transcript = (!keys.rsa().is_empty()).then(Transcript::default);
         Self {
             limits,
             keys,
             to_server: Side::default(),
             to_client: Side::default(),
-            state: Handshake::default(),
+            state: Handshake {
+                transcript,
+                ..Handshake::default()
+            },
             failed: false,
         }
     }
@@ -396,6 +411,9 @@ impl Decryptor {
 
     fn message(&mut self, direction: Direction, at: At, kind: u8, body: &Bytes, out: &mut Vec<Decrypted>) {
         let tls13 = self.state.version == Some(TLS13);
+        if let Some(transcript) = self.state.transcript.as_mut().filter(|_| kind != HELLO_REQUEST) {
+            transcript.push(kind, body);
+        }
         match (kind, direction) {
             (CLIENT_HELLO, Direction::ToServer) => self.client_hello(body),
             (SERVER_HELLO, Direction::ToClient) => self.server_hello(at, body, out),
@@ -417,6 +435,9 @@ impl Decryptor {
                 if let Some(outcome) = &mut self.state.outcome {
                     outcome.certificate_requested = true;
                 }
+            }
+            (CLIENT_KEY_EXCHANGE, Direction::ToServer) if self.state.secrets.is_none() => {
+                self.key_exchange(at, body, out);
             }
             // A renegotiation of TLS 1.2; the first handshake is in the clear.
             (CERTIFICATE, _) if self.side(direction).is_protected() => {
@@ -465,9 +486,14 @@ impl Decryptor {
                 out,
             );
         };
-        let Some(secrets) = self.keys.get(&client_random) else {
+        let logged = self.keys.get(&client_random);
+        let by_rsa = hello.version == TLS12 && exchanges_by_rsa(hello.cipher);
+        if logged.is_some() || !by_rsa {
+            self.state.transcript = None;
+        }
+        if logged.is_none() && self.state.transcript.is_none() {
             return self.no_secret(at, out);
-        };
+        }
         let Some(suite) = suite(hello.cipher).filter(|_| matches!(hello.version, TLS12 | TLS13)) else {
             let detail = format!(
                 "cipher suite 0x{:04x} of version 0x{:04x} cannot be opened",
@@ -480,6 +506,9 @@ impl Decryptor {
         self.state.suite = Some(suite);
         out.extend(hello.alpn.clone().map(Decrypted::Protocol));
         self.state.encrypt_then_mac = hello.extensions.contains(&ENCRYPT_THEN_MAC);
+        self.state.extended_master_secret = hello.extensions.contains(&EXTENDED_MASTER_SECRET);
+        // Else the secret comes with the key exchange.
+        let Some(secrets) = logged else { return };
         if hello.version == TLS13 {
             self.state.outcome = Some(super::Handshake {
                 version: Some(TLS13),
@@ -508,6 +537,39 @@ impl Decryptor {
         self.state.secrets = Some(secrets);
     }
 
+    /// The premaster secret, for a private key of the server.
+    fn key_exchange(&mut self, at: At, body: &[u8], out: &mut Vec<Decrypted>) {
+        let transcript = self.state.transcript.take();
+        let (Some(transcript), Some(suite), Some(client), Some(server)) = (
+            transcript,
+            self.state.suite,
+            &self.state.client_random,
+            &self.state.server_random,
+        ) else {
+            return;
+        };
+        let extended = self.state.extended_master_secret.then_some(&transcript);
+        let master = self
+            .keys
+            .rsa()
+            .premaster(body)
+            .and_then(|secret| rsa::master(suite.hash, &secret, client, server, extended));
+        match master {
+            Some(master) => {
+                self.state.secrets = Some(Arc::new(Secrets {
+                    master: Some(master),
+                    ..Secrets::default()
+                }));
+            }
+            None => self.fail(
+                at,
+                AnomalyKind::TlsKeyMissing,
+                "no private key opens the key exchange of this connection",
+                out,
+            ),
+        }
+    }
+
     fn encrypted_extensions(&mut self, body: &[u8], out: &mut Vec<Decrypted>) {
         let (early, protocol) = extensions(body);
         self.state.early_accepted.get_or_insert(early);
@@ -529,6 +591,13 @@ impl Decryptor {
         }
         match self.keys12(direction) {
             Some(opener) => self.side(direction).replace(opener),
+            // Without key exchange the secret is that of an earlier connection.
+            None if self.state.transcript.is_some() => self.fail(
+                at,
+                AnomalyKind::TlsKeyMissing,
+                "a resumed session, which a private key does not open",
+                out,
+            ),
             None => self.no_secret(at, out),
         }
     }

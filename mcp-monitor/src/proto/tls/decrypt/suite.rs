@@ -59,6 +59,14 @@ impl Cipher {
     }
 }
 
+/// The key exchange of this suite is RSA: the client sends a secret that the server's key opens.
+pub(super) fn exchanges_by_rsa(id: u16) -> bool {
+    matches!(
+        id,
+        0x002f | 0x0035 | 0x003c | 0x003d | 0x009c | 0x009d | 0xc09c | 0xc09d | 0xc0a0 | 0xc0a1
+    )
+}
+
 /// The suite of this number, for TLS 1.2 or 1.3; `None` if its records cannot be opened here.
 pub(super) fn suite(id: u16) -> Option<Suite> {
     use Cipher::{Aes128Ccm, Aes128Gcm, Aes256Ccm, Aes256Gcm, Cbc, ChaCha20Poly1305};

@@ -1,0 +1,158 @@
+//! What several rules ask of one message, worked out when the first of them asks.
+
+use std::{borrow::Cow, cell::OnceCell, ops::Range};
+
+use serde_json::Value;
+
+use crate::mcp::{Message, json};
+
+/// Largest part of a result that is looked at, bytes.
+pub const MAX_RESULT: usize = 64 << 10;
+
+/// Facts of one message. Made anew for each; every question costs its answer once.
+#[derive(Debug, Default)]
+pub struct Facts {
+    parts: OnceCell<Parts>,
+    record: OnceCell<Option<Value>>,
+}
+
+/// Where the members of a `tools/call` result lie in it; of a name that comes twice, the first.
+#[derive(Debug, Default)]
+struct Parts {
+    failed: bool,
+    structured: Option<Range<usize>>,
+    content: Option<Range<usize>>,
+}
+
+impl Facts {
+    fn parts(&self, result: &[u8]) -> &Parts {
+        self.parts.get_or_init(|| {
+            let (mut failed, mut structured, mut content) = (None, None, None);
+            // A text that breaks off later still gives what came before.
+            let _ = json::members(result, |key, value| match key.as_ref() {
+                "isError" => {
+                    failed.get_or_insert(result.get(value) == Some(b"true"));
+                }
+                "structuredContent" => {
+                    structured.get_or_insert(value);
+                }
+                "content" => {
+                    content.get_or_insert(value);
+                }
+                _ => {}
+            });
+            Parts {
+                failed: failed.unwrap_or(false),
+                structured,
+                content,
+            }
+        })
+    }
+
+    /// The result says that the tool failed.
+    pub fn failed(&self, message: &Message) -> bool {
+        message.result().is_some_and(|result| self.parts(result).failed)
+    }
+
+    /// JSON text of `structuredContent`.
+    pub fn structured<'a>(&self, message: &'a Message) -> Option<&'a [u8]> {
+        let result = message.result()?;
+        result.get(self.parts(result).structured.clone()?)
+    }
+
+    /// JSON text of `content`.
+    pub fn content<'a>(&self, message: &'a Message) -> Option<&'a [u8]> {
+        let result = message.result()?;
+        result.get(self.parts(result).content.clone()?)
+    }
+
+    /// The object that a result holds: `structuredContent`, else a text that is one in JSON. `None` for
+    /// errors of the tool and above [`MAX_RESULT`].
+    pub fn record(&self, message: &Message) -> Option<&Value> {
+        let made = self.record.get_or_init(|| {
+            if self.failed(message) {
+                return None;
+            }
+            let object: Value = match self.structured(message) {
+                Some(structured) if structured.len() > MAX_RESULT => return None,
+                Some(structured) => serde_json::from_slice(structured).ok()?,
+                None => {
+                    let text = raw_text(self.content(message)?)?;
+                    // Most texts are prose: no need to resolve their escapes to see that.
+                    if !may_be_object(text) {
+                        return None;
+                    }
+                    serde_json::from_str(&json::string_at(text, 0)?).ok()?
+                }
+            };
+            object.is_object().then_some(object)
+        });
+        made.as_ref()
+    }
+
+    /// The text of a result whose content is one text.
+    pub fn only_text<'a>(&self, message: &'a Message) -> Option<Cow<'a, str>> {
+        json::string_at(raw_text(self.content(message)?)?, 0)
+    }
+}
+
+/// The JSON string of a content that is one text.
+fn raw_text(content: &[u8]) -> Option<&[u8]> {
+    if content.len() > MAX_RESULT {
+        return None;
+    }
+    let mut items = Vec::new();
+    json::elements(content, |range| items.push(range)).ok()?;
+    let [one] = items.as_slice() else { return None };
+    let one = content.get(one.clone())?;
+    let (mut kind, mut text) = (None, None);
+    let _ = json::members(one, |key, value| match key.as_ref() {
+        "type" => {
+            kind.get_or_insert(value);
+        }
+        "text" => {
+            text.get_or_insert(value);
+        }
+        _ => {}
+    });
+    (json::string_at(one.get(kind?)?, 0)? == "text").then_some(())?;
+    one.get(text?)
+}
+
+/// The first character of a JSON string that is no white space can be a brace.
+fn may_be_object(text: &[u8]) -> bool {
+    let mut rest = text.get(1..).unwrap_or_default();
+    loop {
+        rest = match rest {
+            [b' ', rest @ ..] | [b'\\', b'n' | b'r' | b't', rest @ ..] => rest,
+            [b'{', ..] | [b'\\', b'u', ..] => return true,
+            _ => return false,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn braces_are_found_behind_white_space_and_escapes() {
+        for yes in [r#""{}""#, r#"" \n\t{\"a\":1}""#, r#""\u007b}""#] {
+            assert!(may_be_object(yes.as_bytes()), "{yes}");
+        }
+        for no in [r#""a {}""#, r#""[{}]""#, r#""""#, "", r#""\"{""#] {
+            assert!(!may_be_object(no.as_bytes()), "{no}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_object_is_passed_over(space in "[ \n\r\t]{0,3}", key in "\\PC{0,6}") {
+            let object = format!("{space}{}", serde_json::json!({ key: 1 }));
+            let text = serde_json::to_string(&object).unwrap();
+            prop_assert!(may_be_object(text.as_bytes()));
+        }
+    }
+}
