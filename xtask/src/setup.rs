@@ -60,6 +60,18 @@ const TOOLS: &[Tool] = &[
         package: "curl",
     },
     Tool {
+        program: "promtool",
+        package: "prometheus",
+    },
+    Tool {
+        program: "buildah",
+        package: "buildah",
+    },
+    Tool {
+        program: "capsh",
+        package: "libcap2-bin",
+    },
+    Tool {
         program: "ethtool",
         package: "ethtool",
     },
@@ -188,6 +200,7 @@ fn mcp_monitor_tests_installed() -> bool {
 fn peers() -> Result<bool> {
     use mcp_monitor_tests::{peers, receivers};
 
+    mcp_monitor_tests::cluster_tools::install()?;
     let receivers_there = receivers::installed();
     if !receivers_there {
         eprintln!("setup: installing receivers of alerts (PyPI)");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use mcp_monitor_tests::paths;
 
-use crate::{build, setup, sh, tidy};
+use crate::{build, image, setup, sh, tidy};
 
 /// What to check
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -28,6 +28,8 @@ enum Part {
     Golden,
     /// Real MCP peers in namespaces, watched by the attached monitor; needs root and BPF
     Live,
+    /// The chart, its manifests, and the image as the chart starts it
+    Deploy,
     /// The kernel programs on other kernels, under emulation; needs Debian's apt
     Kernels,
     /// Where alerts go: real receivers, and one that fails in every way
@@ -92,6 +94,14 @@ pub fn run(args: &Args) -> Result<()> {
             )
         });
     }
+    if wants(Part::Deploy) {
+        step(&mut steps, "image", || {
+            image::of_tests().map(|()| Tally::default())
+        });
+        step(&mut steps, "deploy", || {
+            end_to_end(&["deploy", "container"], &["--test-threads=1"])
+        });
+    }
     if wants(Part::Kernels) {
         step(&mut steps, "kernels", kernels::run);
     }
@@ -118,7 +128,7 @@ fn step(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result
     // What failed before would only fail again; a failing lint hides no test, though.
     if steps
         .iter()
-        .any(|step| step.error.is_some() && matches!(step.name, "setup" | "build"))
+        .any(|step| step.error.is_some() && matches!(step.name, "setup" | "build" | "image"))
     {
         return;
     }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
     sync::{
@@ -23,7 +23,7 @@ use crate::{
     attribution::{
         Pods,
         kubernetes::{Identity, IdentityOptions},
-        sees_host_processes,
+        pod_cgroup, sees_host_processes,
     },
     config::program::{Ask, Program},
     pipeline::{
@@ -33,7 +33,7 @@ use crate::{
         record::Record,
         replay::Outcome,
     },
-    source::live::LiveOptions,
+    source::live::{LiveOptions, cgroup2_root},
 };
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
@@ -43,6 +43,16 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let mut options = options(&policy);
     if let Some(cgroup) = &args.cgroup {
         options.source.cgroup = Some(cgroup.clone());
+    }
+    if let Some(uid) = options.source.cgroup.as_deref().and_then(pod_named) {
+        let root = cgroup2_root().map_err(Failure::work)?;
+        let found = pod_cgroup(&root, uid);
+        options.source.cgroup = Some(found.ok_or_else(|| {
+            Failure::Work(format!(
+                "no cgroup of pod {uid} below {}; mount the host's cgroup folder there",
+                root.display()
+            ))
+        })?);
     }
     options.wanted = args.output.wanted();
     options.wanted.alerts |= keeper.is_some();
@@ -124,6 +134,11 @@ fn options(policy: &Policy) -> RunOptions {
             ..program.alerts.alerter()
         },
     }
+}
+
+/// `pod:UID` stands for the cgroup of a pod.
+fn pod_named(cgroup: &Path) -> Option<&str> {
+    cgroup.to_str()?.strip_prefix("pod:")
 }
 
 /// Name of this node: as configured, else as a pod is told it.

@@ -156,7 +156,7 @@ const KEYS: &[Key] = &[
         name: "cgroup",
         form: "path",
         default: || "the root".into(),
-        about: "The cgroup v2 directory whose sockets are watched, where `--cgroup` names none.",
+        about: "The cgroup v2 directory whose sockets are watched, where `--cgroup` names none. `pod:UID` stands for the cgroup of a pod of this node, wherever its driver put it.",
     },
     Key {
         section: "source",
