@@ -194,7 +194,7 @@ pub(crate) unsafe fn datagram(skb: Skb, slot: *mut Slot) {
 
 /// At most [`CHUNK`], in a way that the verifier follows.
 #[inline(always)]
-fn at_most_chunk(length: u32) -> u64 {
+pub(crate) fn at_most_chunk(length: u32) -> u64 {
     let mut length = u64::from(length);
     // SAFETY: arithmetic on one register.
     unsafe {
@@ -208,6 +208,17 @@ fn at_most_chunk(length: u32) -> u64 {
     length
 }
 
+/// What is not 0 is at least 1: verifiers before Linux 6.8 do not conclude it, and refuse copies that may be empty.
+#[inline(always)]
+fn at_least_one(length: u64) -> u64 {
+    let mut length = length;
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        core::arch::asm!("if {0} >= 1 goto +1", "{0} = 1", inout(reg) length);
+    }
+    length
+}
+
 /// Copies payload into the slot. `false` if there was some and it could not be read.
 #[inline(always)]
 unsafe fn fill(skb: Skb, slot: *mut Slot, at: u32, length: u64) -> bool {
@@ -217,6 +228,7 @@ unsafe fn fill(skb: Skb, slot: *mut Slot, at: u32, length: u64) -> bool {
         if length == 0 {
             return true;
         }
+        let length = at_least_one(length);
         let whole = skb.copy(at, ptr::addr_of_mut!((*slot).payload).cast(), length as u32);
         if !whole {
             count(Counter::Unreadable);

@@ -8,6 +8,7 @@
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "a test may fail"
 )]
 
@@ -560,6 +561,42 @@ async fn tls_gives_up_its_handshake_and_its_server_name_is_judged() {
     let counters = bench.counters();
     assert_eq!(counters.hellos_walked, 2);
     assert!(counters.ignored > 20, "{counters:?}");
+}
+
+/// Prints what ran, for `cargo xtask test kernels`.
+#[tokio::test(flavor = "current_thread")]
+async fn every_program_runs() {
+    let statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime);
+    let Some(mut bench) = Bench::new(&[]) else { return };
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let (mut client, mut server) = connection(address);
+        pass(&mut client, &mut server, b"GET / HTTP/1.1\r\n\r\n");
+        let socket = UdpSocket::bind(address).unwrap();
+        socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+    }
+    bench.settle().await;
+    let costs = bench.source.program_costs();
+    for cost in &costs {
+        println!("\nPROGRAM {} {}", cost.name, cost.runs);
+    }
+    if statistics.is_err() {
+        eprintln!("SKIPPED: the kernel counts no runs of programs");
+        return;
+    }
+    let packets_and_calls = [
+        "mcp_egress",
+        "mcp_ingress",
+        "mcp_connect4",
+        "mcp_connect6",
+        "mcp_sendmsg4",
+        "mcp_sendmsg6",
+    ];
+    for name in packets_and_calls {
+        assert!(
+            costs.iter().any(|cost| &*cost.name == name && cost.runs > 0),
+            "{name}: {costs:?}"
+        );
+    }
 }
 
 #[test]

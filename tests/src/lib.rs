@@ -12,7 +12,11 @@ pub mod paths;
 pub mod transcript;
 
 #[cfg(target_os = "linux")]
+pub mod certificate;
+#[cfg(target_os = "linux")]
 pub mod cgroup;
+#[cfg(target_os = "linux")]
+pub mod cluster_tools;
 #[cfg(target_os = "linux")]
 pub mod dns;
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! What a contributor types: `cargo xtask setup | build | demo | test | tidy | bench | fuzz`.
+//! What a contributor types: `cargo xtask setup | build | image | demo | test | tidy | bench | fuzz`.
 //! Each calls what it needs first, so that any of them works on a machine that has only
 //! rustup and a C compiler.
 
@@ -7,6 +7,7 @@ mod bpf;
 mod build;
 mod demo;
 mod fuzz;
+mod image;
 mod setup;
 mod sh;
 mod source;
@@ -35,6 +36,8 @@ enum Task {
     Test(test::Args),
     /// Check the layers, file lengths, rule pages and forbidden words
     Tidy,
+    /// Build the container image, without an engine
+    Image(image::Args),
     /// Watch a real MCP session while its server is swapped for another
     Demo(demo::Args),
     /// Measure what the monitor costs
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Image(args) => image::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),

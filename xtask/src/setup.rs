@@ -56,12 +56,22 @@ const TOOLS: &[Tool] = &[
         package: "python3",
     },
     Tool {
+        program: "curl",
+        package: "curl",
+    },
+    Tool {
         program: "promtool",
         package: "prometheus",
     },
     Tool {
         program: "chromium",
         package: "chromium",
+        program: "buildah",
+        package: "buildah",
+    },
+    Tool {
+        program: "capsh",
+        package: "libcap2-bin",
     },
     Tool {
         program: "ethtool",
@@ -165,6 +175,11 @@ fn test_tools() -> Result<bool> {
     if !mcp_monitor_tests_installed() && sh::output("python3", &["-c", "import venv, ensurepip"]).is_none() {
         packages.push("python3-venv".to_owned());
     }
+    // The second libcurl, with GnuTLS, has no program of its own.
+    let libraries = sh::output("ldconfig", &["-p"]).or_else(|| sh::output("/sbin/ldconfig", &["-p"]));
+    if !libraries.is_some_and(|list| list.contains("libcurl-gnutls.so.4")) {
+        packages.push("libcurl3-gnutls".to_owned());
+    }
     if packages.is_empty() {
         return Ok(false);
     }
@@ -187,6 +202,7 @@ fn mcp_monitor_tests_installed() -> bool {
 fn peers() -> Result<bool> {
     use mcp_monitor_tests::{peers, receivers};
 
+    mcp_monitor_tests::cluster_tools::install()?;
     let receivers_there = receivers::installed();
     if !receivers_there {
         eprintln!("setup: installing receivers of alerts (PyPI)");

@@ -1,5 +1,7 @@
 //! The checks that a change has to pass, in the order in which they fail fastest.
 
+mod kernels;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use mcp_monitor_tests::paths;
 
-use crate::{build, setup, sh, tidy};
+use crate::{build, image, setup, sh, tidy};
 
 /// What to check
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -26,6 +28,10 @@ enum Part {
     Golden,
     /// Real MCP peers in namespaces, watched by the attached monitor; needs root and BPF
     Live,
+    /// The chart, its manifests, and the image as the chart starts it
+    Deploy,
+    /// The kernel programs on other kernels, under emulation; needs Debian's apt
+    Kernels,
     /// Where alerts go: real receivers, and one that fails in every way
     Sinks,
     /// All of them, after format, lints and tidy
@@ -67,7 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
             Ok(tally)
         });
     }
-    if wants(Part::Golden) || wants(Part::Live) || wants(Part::Sinks) {
+    if args.part != Part::Unit {
         step(&mut steps, "build", || {
             build::binary("e2e").map(|_| Tally::default())
         });
@@ -84,8 +90,22 @@ pub fn run(args: &Args) -> Result<()> {
     if wants(Part::Live) {
         // One at a time: they measure losses, and share the machine's cores.
         step(&mut steps, "live", || {
-            end_to_end(&["hosts", "live", "kubernetes"], &["--test-threads=1"])
+            end_to_end(
+                &["hosts", "live", "tls_live", "kubernetes"],
+                &["--test-threads=1"],
+            )
         });
+    }
+    if wants(Part::Deploy) {
+        step(&mut steps, "image", || {
+            image::of_tests().map(|()| Tally::default())
+        });
+        step(&mut steps, "deploy", || {
+            end_to_end(&["deploy", "container"], &["--test-threads=1"])
+        });
+    }
+    if wants(Part::Kernels) {
+        step(&mut steps, "kernels", kernels::run);
     }
     if wants(Part::Sinks) {
         step(&mut steps, "sinks", || {
@@ -113,7 +133,7 @@ fn step(steps: &mut Vec<Step>, name: &'static str, work: impl FnOnce() -> Result
     // What failed before would only fail again; a failing lint hides no test, though.
     if steps
         .iter()
-        .any(|step| step.error.is_some() && matches!(step.name, "setup" | "build"))
+        .any(|step| step.error.is_some() && matches!(step.name, "setup" | "build" | "image"))
     {
         return;
     }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::pins::Pins,
     detect::{Finding, Seen, Severity, catalogue, rule::Meta, text::shown},
+    mcp::context::Connection,
     types::Timestamp,
 };
 
@@ -167,7 +168,12 @@ impl Alerter {
             let about = key.endpoint == Some(endpoint)
                 && key.observed.as_deref() == Some(&*address)
                 && proof::RULES.contains(&key.rule);
-            let set = self.pins.severity(key.rule, key.endpoint).is_some();
+            let client = open
+                .alert
+                .kubernetes
+                .as_ref()
+                .and_then(|k| k.namespace.as_deref());
+            let set = self.pins.severity(key.rule, key.endpoint, client).is_some();
             if !about || set || open.alert.severity <= Severity::Low {
                 continue;
             }
@@ -191,16 +197,18 @@ impl Alerter {
         let now = seen.at.time;
         self.advance(now);
         let meta = catalogue::meta(finding.rule)?;
-        if !self.pins.enables(meta.id, finding.endpoint) {
+        let client = seen.connection.and_then(Connection::namespace);
+        let client = client.as_deref();
+        if !self.pins.enables(meta.id, finding.endpoint, client) {
             self.counters.disabled = self.counters.disabled.saturating_add(1);
             return None;
         }
-        if self.is_suppressed(&finding, now) {
+        if self.is_suppressed(&finding, client, now) {
             self.counters.suppressed = self.counters.suppressed.saturating_add(1);
             return None;
         }
         let observed = finding.observed.as_deref();
-        if self.pins.severity(meta.id, finding.endpoint).is_none()
+        if self.pins.severity(meta.id, finding.endpoint, client).is_none()
             && self.proofs.covers(finding.rule, finding.endpoint, observed, now)
         {
             finding.severity = Some(Severity::Low);
@@ -208,7 +216,7 @@ impl Alerter {
         }
         let severity = self
             .pins
-            .severity(meta.id, finding.endpoint)
+            .severity(meta.id, finding.endpoint, client)
             .or(finding.severity)
             .unwrap_or(meta.severity);
         let flow = seen.flow.map(|flow| Flow::new(flow, seen.connection));
@@ -361,10 +369,11 @@ impl Alerter {
         self.open.insert(place, open);
     }
 
-    fn is_suppressed(&self, finding: &Finding, now: Timestamp) -> bool {
+    fn is_suppressed(&self, finding: &Finding, client: Option<&str>, now: Timestamp) -> bool {
         self.pins.suppress.iter().any(|s| {
             s.rule == finding.rule
                 && s.endpoint.is_none_or(|e| finding.endpoint == Some(e))
+                && s.namespace.as_deref().is_none_or(|n| Some(n) == client)
                 && s.until.is_none_or(|until| now < until)
         })
     }

@@ -72,6 +72,24 @@ impl Cgroups {
     }
 }
 
+/// The cgroup of a pod below `root`, whatever driver made it and whatever its class.
+pub fn pod_cgroup(root: &std::path::Path, uid: &str) -> Option<PathBuf> {
+    let mut open = vec![root.to_path_buf()];
+    for _ in 0..SEARCH_MAX {
+        let directory = open.pop()?;
+        let path = directory.strip_prefix(root).ok()?.display().to_string();
+        match super::pod_in(&path) {
+            Some((found, _)) if found == uid => return Some(directory),
+            Some(_) => continue,
+            None => {}
+        }
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        open.extend(folders.map(|entry| entry.path()));
+    }
+    None
+}
+
 /// The path of a process in the older hierarchies (cgroup v1), if they put it in a pod.
 pub(super) fn older_path(pid: u32) -> Option<Box<str>> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
@@ -106,6 +124,20 @@ mod tests {
         let text = format!("12:pids:/user.slice\n11:memory:{path}\n0::/\n");
         assert_eq!(pod_path(&text), Some(path));
         assert_eq!(pod_path("1:name=systemd:/init.scope\n0::/\n"), None);
+    }
+
+    #[test]
+    fn finds_the_cgroup_of_a_pod() {
+        const UID: &str = "6c5e3b1a-0d2f-4f57-9a3e-1b2c3d4e5f60";
+        let root = tempfile::tempdir().unwrap();
+        let slice = format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
+        let pod = root
+            .path()
+            .join("kubepods.slice/kubepods-burstable.slice")
+            .join(slice);
+        fs::create_dir_all(pod.join("cri-containerd-1.scope")).unwrap();
+        assert_eq!(pod_cgroup(root.path(), UID), Some(pod));
+        assert_eq!(pod_cgroup(root.path(), &UID.replace('6', "7")), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use hashbrown::HashMap;
 
 use self::cgroup::Cgroups;
 pub use self::{
+    cgroup::pod_cgroup,
     container::container_id,
     listener::find_listener,
     pod_path::pod_in,

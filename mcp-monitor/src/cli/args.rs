@@ -168,7 +168,7 @@ pub struct RunArgs {
     /// Output.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// cgroup v2 directory to watch [default: the root, found through /proc/mounts]
+    /// cgroup v2 directory to watch, or pod:UID for a pod of this node [default: the root, found through /proc/mounts]
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
     /// Begin with what this state file remembers, and keep in it alerts and what is learned

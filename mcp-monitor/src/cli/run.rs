@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
     sync::{
@@ -23,7 +23,7 @@ use crate::{
     attribution::{
         Pods,
         kubernetes::{Identity, IdentityOptions},
-        sees_host_processes,
+        pod_cgroup, sees_host_processes,
     },
     config::program::{Ask, Program},
     pipeline::{
@@ -34,7 +34,7 @@ use crate::{
         record::Record,
         replay::Outcome,
     },
-    source::live::LiveOptions,
+    source::live::{LiveOptions, cgroup2_root},
 };
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
@@ -47,6 +47,16 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let mut options = options(&policy);
     if let Some(cgroup) = &args.cgroup {
         options.source.cgroup = Some(cgroup.clone());
+    }
+    if let Some(uid) = options.source.cgroup.as_deref().and_then(pod_named) {
+        let root = cgroup2_root().map_err(Failure::work)?;
+        let found = pod_cgroup(&root, uid);
+        options.source.cgroup = Some(found.ok_or_else(|| {
+            Failure::Work(format!(
+                "no cgroup of pod {uid} below {}; mount the host's cgroup folder there",
+                root.display()
+            ))
+        })?);
     }
     options.wanted = args.output.wanted();
     options.wanted.alerts |= keeper.is_some() || service.shows();
@@ -144,9 +154,11 @@ fn options(policy: &Policy) -> RunOptions {
         source: LiveOptions {
             cgroup: program.source.cgroup.clone(),
             ring_bytes: program.source.ring_bytes,
+            plaintext: !program.plaintext.is_off(),
             pods: Pods::new(program.kubernetes.grace),
             ..LiveOptions::default()
         },
+        plaintext: program.plaintext.clone(),
         shard: program.limits.shard(1),
         tracker: program.limits.tracker(),
         alerts: AlerterOptions {
@@ -155,6 +167,11 @@ fn options(policy: &Policy) -> RunOptions {
             ..program.alerts.alerter()
         },
     }
+}
+
+/// `pod:UID` stands for the cgroup of a pod.
+fn pod_named(cgroup: &Path) -> Option<&str> {
+    cgroup.to_str()?.strip_prefix("pod:")
 }
 
 /// Name of this node: as configured, else as a pod is told it.

@@ -14,6 +14,7 @@ use super::{
     ConfigError,
     limits::{Unit, read_duration},
     origin::OriginFiles,
+    plaintext::Plaintext,
     quantity::{parse_bytes, show_bytes, show_duration},
     sinks::{SinkSection, Spool},
     yaml::{MAX_FILE_BYTES, Node, Reader, Value},
@@ -37,6 +38,8 @@ pub struct Program {
     pub fingerprint_key: Option<FingerprintKey>,
     /// Where packets come from.
     pub source: Source,
+    /// Whose TLS is read, live.
+    pub plaintext: Plaintext,
     /// Dedup of alerts.
     pub alerts: Alerts,
     /// What outlives the process.
@@ -160,7 +163,7 @@ const KEYS: &[Key] = &[
         name: "cgroup",
         form: "path",
         default: || "the root".into(),
-        about: "The cgroup v2 directory whose sockets are watched, where `--cgroup` names none.",
+        about: "The cgroup v2 directory whose sockets are watched, where `--cgroup` names none. `pod:UID` stands for the cgroup of a pod of this node, wherever its driver put it.",
     },
     Key {
         section: "source",
@@ -223,6 +226,7 @@ const KEYS: &[Key] = &[
 /// Every key outside `limits`.
 fn keys() -> impl Iterator<Item = &'static Key> {
     KEYS.iter()
+        .chain(super::plaintext::KEYS)
         .chain(super::state::KEYS)
         .chain(super::service::KEYS)
         .chain(super::kubernetes::KEYS)
@@ -235,6 +239,7 @@ fn keys_of(section: &str) -> Vec<&'static str> {
     if section.is_empty() {
         names.extend([
             "source",
+            "plaintext",
             "alerts",
             "origins",
             "state",
@@ -279,6 +284,7 @@ impl Program {
                 "threads" => program.threads = Some(threads(&r, node)?),
                 "fingerprint_key_file" => program.fingerprint_key = Some(fingerprint_key(&r, node, folder)?),
                 "source" => program.source = source(&r, node)?,
+                "plaintext" => program.plaintext = Plaintext::read(&r, node)?,
                 "alerts" => program.alerts = alerts(&r, node)?,
                 "state" => program.state = State::read(&r, node, folder)?,
                 "baseline" => program.baseline = Baseline::read(&r, node)?,
@@ -410,6 +416,11 @@ pub fn reference() -> String {
     let sections = [
         ("", "Top level", ""),
         ("source", "source", "Live only.\n\n"),
+        (
+            "plaintext",
+            "plaintext",
+            "Live only. [PLAINTEXT.md](PLAINTEXT.md) says how the plaintext of TLS is read. It never leaves the process.\n\n",
+        ),
         ("alerts", "alerts", ""),
         ("state", "state", ""),
         ("baseline", "baseline", "Times are capture time.\n\n"),

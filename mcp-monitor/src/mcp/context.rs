@@ -38,6 +38,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The Kubernetes namespace of the client, if the cluster has told it.
+    pub fn namespace(&self) -> Option<Arc<str>> {
+        self.process.as_ref()?.namespace()
+    }
+
     /// The best name known for the server: authority, SNI, then what DNS said.
     pub fn server_name(&self) -> Option<&str> {
         self.authority

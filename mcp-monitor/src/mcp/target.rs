@@ -8,9 +8,12 @@ use crate::proto::http::RequestHead;
 /// How the layers below look endpoints up, without knowing the pins file.
 pub trait EndpointMatch: Send + Sync {
     /// By host, preferring the entry whose port and path fit.
-    fn by_target(&self, host: &str, port: u16, path: &str) -> Option<EndpointIndex>;
+    ///
+    /// `client` is the Kubernetes namespace of the client, where it is known: an entry that is approved for it
+    /// goes before one that is not.
+    fn by_target(&self, host: &str, port: u16, path: &str, client: Option<&str>) -> Option<EndpointIndex>;
     /// By host alone.
-    fn by_host(&self, host: &str) -> Option<EndpointIndex>;
+    fn by_host(&self, host: &str, client: Option<&str>) -> Option<EndpointIndex>;
     /// By address, for peers whose name is unknown or an address literal.
     fn by_address(&self, address: std::net::IpAddr) -> Option<EndpointIndex>;
 }
@@ -63,14 +66,16 @@ pub fn target(
     };
     let path = String::from_utf8_lossy(head.path()).into_owned();
     let literal = host.parse::<std::net::IpAddr>().ok();
+    let client = connection.namespace();
+    let client = client.as_deref();
     let endpoint = endpoints
-        .by_target(&host, port, &path)
+        .by_target(&host, port, &path, client)
         .or_else(|| {
             literal.and_then(|_| {
                 connection
                     .resolved_as
                     .as_deref()
-                    .and_then(|n| endpoints.by_host(n))
+                    .and_then(|n| endpoints.by_host(n, client))
             })
         })
         .or_else(|| literal.and_then(|address| endpoints.by_address(address)));

@@ -163,12 +163,16 @@ impl Tracker {
     pub fn set_endpoints(&mut self, endpoints: Arc<dyn EndpointMatch>) {
         self.endpoints = endpoints;
         for conn in self.connections.values_mut() {
+            let client = conn.connection.namespace();
+            let client = client.as_deref();
             let name = conn.connection.server_name();
-            let endpoint = name.and_then(|name| self.endpoints.by_host(name));
+            let endpoint = name.and_then(|name| self.endpoints.by_host(name, client));
             Arc::make_mut(&mut conn.connection).endpoint = endpoint;
             for exchange in conn.exchanges.values_mut() {
                 let t = &exchange.target;
-                let endpoint = self.endpoints.by_target(&t.origin.host, t.origin.port, &t.path);
+                let endpoint = self
+                    .endpoints
+                    .by_target(&t.origin.host, t.origin.port, &t.path, client);
                 if endpoint != t.endpoint {
                     exchange.target = Arc::new(Target {
                         endpoint,
@@ -243,8 +247,9 @@ impl Tracker {
                 let endpoints = self.endpoints.clone();
                 let conn = self.conn(flow);
                 if let Some(name) = &hello.server_name {
+                    let client = conn.connection.namespace();
                     let connection = Arc::make_mut(&mut conn.connection);
-                    connection.endpoint = endpoints.by_host(name);
+                    connection.endpoint = endpoints.by_host(name, client.as_deref());
                     connection.sni = Some(name.clone());
                 }
             }
@@ -295,11 +300,12 @@ impl Tracker {
     fn open(&mut self, flow: &FlowRef) {
         let info = &flow.info;
         let resolved_as = self.names.lookup(info.client.ip(), info.server.ip());
+        let process = info.cookie.and_then(|c| self.processes.get(&c)).cloned();
+        let client = process.as_ref().and_then(|process| process.namespace());
         let endpoint = match &resolved_as {
-            Some(name) => self.endpoints.by_host(name),
+            Some(name) => self.endpoints.by_host(name, client.as_deref()),
             None => self.endpoints.by_address(info.server.ip()),
         };
-        let process = info.cookie.and_then(|c| self.processes.get(&c)).cloned();
         let connection = Connection {
             resolved_as,
             endpoint,

@@ -8,8 +8,11 @@ mod judging;
 pub mod keep;
 mod limits;
 #[cfg(feature = "live")]
+mod links;
+#[cfg(feature = "live")]
 pub mod live;
 mod observe;
+pub mod plaintext;
 #[cfg(feature = "live")]
 pub mod progress;
 mod reading;
@@ -21,6 +24,7 @@ mod shown;
 #[cfg(feature = "live")]
 pub mod status;
 pub mod summary;
+mod tls;
 mod view;
 
 #[cfg(test)]

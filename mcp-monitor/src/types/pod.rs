@@ -29,10 +29,10 @@ pub struct Pod {
 }
 
 /// What the cluster says of a pod.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PodFacts {
     /// Its namespace.
-    pub namespace: Box<str>,
+    pub namespace: Arc<str>,
     /// Its name.
     pub name: Box<str>,
     /// Its labels.
@@ -92,6 +92,19 @@ impl PartialEq for Pod {
 }
 
 impl Eq for Pod {}
+
+impl Default for PodFacts {
+    fn default() -> Self {
+        Self {
+            namespace: "".into(),
+            name: "".into(),
+            labels: BTreeMap::new(),
+            workload: None,
+            containers: BTreeMap::new(),
+            only_container: None,
+        }
+    }
+}
 
 impl PodFacts {
     /// The name of a container.

@@ -26,6 +26,13 @@ pub struct Process {
     pub pod: Option<Arc<Pod>>,
 }
 
+impl Process {
+    /// The Kubernetes namespace of its pod, if the cluster has told it.
+    pub fn namespace(&self) -> Option<Arc<str>> {
+        Some(self.pod.as_ref()?.facts()?.namespace.clone())
+    }
+}
+
 /// A listening socket of this machine that serves MCP, live only.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listener {

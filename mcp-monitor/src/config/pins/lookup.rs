@@ -89,7 +89,19 @@ impl Pins {
     /// The endpoint a request belongs to: of those that pin the host, one with this port and
     /// path, else one with this port, else the first.
     pub fn match_target(&self, host: &str, port: u16, path: &str) -> Option<EndpointIndex> {
-        let found = self.index.find(host);
+        self.match_target_in(host, port, path, None)
+    }
+
+    /// As [`Pins::match_target`], for a client of this Kubernetes namespace: an endpoint that is approved for it
+    /// goes before one that is not.
+    pub fn match_target_in(
+        &self,
+        host: &str,
+        port: u16,
+        path: &str,
+        namespace: Option<&str>,
+    ) -> Option<EndpointIndex> {
+        let found = self.for_client(host, namespace);
         let by = |test: &dyn Fn(&Endpoint) -> bool| {
             found
                 .iter()
@@ -101,6 +113,26 @@ impl Pins {
             .or_else(|| by(&|e| e.url.port == port && e.url.allows_path(path)))
             .or_else(|| by(&|e| e.url.port == port))
             .or_else(|| found.first().copied())
+    }
+
+    /// The first endpoint of [`Pins::endpoints_of_host`], one that is approved for clients of this namespace
+    /// before one that is not.
+    pub fn match_host_in(&self, host: &str, namespace: Option<&str>) -> Option<EndpointIndex> {
+        self.for_client(host, namespace).first().copied()
+    }
+
+    /// Endpoints of a host that are approved for a client; all of them where none is.
+    fn for_client(&self, host: &str, namespace: Option<&str>) -> Cow<'_, [EndpointIndex]> {
+        let found = self.index.find(host);
+        let serves = |i: &EndpointIndex| self.endpoints.get(*i).is_some_and(|e| e.serves(namespace));
+        if namespace.is_none() || found.iter().all(serves) {
+            return Cow::Borrowed(found);
+        }
+        let serving: Vec<EndpointIndex> = found.iter().copied().filter(serves).collect();
+        if serving.is_empty() {
+            return Cow::Borrowed(found);
+        }
+        Cow::Owned(serving)
     }
 
     /// The endpoint whose prefixes hold `ip`, the longest prefix first. Only for flows whose
@@ -187,6 +219,53 @@ mod tests {
         assert_eq!(p.match_target("h.example", 99, "/a"), Some(0));
         assert_eq!(p.match_target("x.y.example", 443, "/"), Some(3));
         assert_eq!(p.match_host("example"), None);
+    }
+
+    #[test]
+    fn an_endpoint_of_the_clients_namespace_goes_first() {
+        let p = pins(
+            "  - {name: a, url: 'https://h.example/mcp', namespaces: [team-a]}\n  - {name: b, url: 'https://h.example/mcp', namespaces: ['batch-*']}\n",
+        );
+        let of = |namespace| p.match_target_in("h.example", 443, "/mcp", namespace);
+        assert_eq!(of(Some("team-a")), Some(0));
+        assert_eq!(of(Some("batch-7")), Some(1));
+        assert_eq!(of(Some("team-c")), Some(0), "pinned, though not for it");
+        assert_eq!(of(None), Some(0));
+        assert_eq!(p.match_host_in("h.example", Some("batch-7")), Some(1));
+        let serves = |i: usize, namespace| p.endpoints[i].serves(namespace);
+        assert!(serves(0, Some("team-a")) && !serves(0, Some("team-c")) && serves(0, None));
+    }
+
+    #[test]
+    fn what_a_namespace_sets_goes_before_the_rest() {
+        let p = Pins::parse(
+            "version: 1\nendpoints:\n  - {name: a, url: 'https://h/', rules: {DST-01: {severity: low}}}\nrules: {DST-01: {severity: medium}}\nnamespaces:\n  team-a: {unpinned: ignore, rules: {DST-01: {severity: critical}}}\n  'team-*': {rules: {DST-01: {enabled: false}}}\n",
+            "t",
+        )
+        .unwrap();
+        use crate::{config::pins::Unpinned, types::Severity};
+        assert_eq!(
+            p.severity("DST-01", Some(0), Some("team-a")),
+            Some(Severity::Critical)
+        );
+        assert_eq!(p.severity("DST-01", Some(0), Some("other")), Some(Severity::Low));
+        assert_eq!(p.severity("DST-01", Some(0), None), Some(Severity::Low));
+        assert!(p.enables("DST-01", None, Some("team-a")) && !p.enables("DST-01", None, Some("team-b")));
+        assert_eq!(p.unpinned_in(Some("team-a")), Unpinned::Ignore);
+        assert_eq!(p.unpinned_in(Some("team-b")), Unpinned::Alert);
+        for (text, wrong) in [
+            ("namespaces: {Team_A: {}}", "1:14: bad namespace \"Team_A\""),
+            ("namespaces: {a: {rule: {}}}", "unknown key \"rule\""),
+            (
+                "namespaces: {a: {rules: {PV-05: {allow: [x]}}}}",
+                "allow or classes of PV-05 in a namespace",
+            ),
+        ] {
+            let error = Pins::parse(&format!("{text}\nversion: 1\n"), "t")
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod edit;
 mod endpoint_match;
 mod host;
 mod lookup;
+mod namespaces;
 mod parse;
 mod parse_endpoint;
 mod rule_ids;
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 pub use self::{
     host::{EndpointUrl, HostPattern, same_path},
     lookup::PinnedHost,
+    namespaces::{NamespacePins, Namespaces},
     rule_ids::{all_rule_ids, is_rule_id, takes_allow},
 };
 use super::{
@@ -57,6 +59,8 @@ pub struct Pins {
     pub policy: Policy,
     /// Settings by rule id.
     pub rules: BTreeMap<String, RuleSetting>,
+    /// What holds for clients of one Kubernetes namespace.
+    pub namespaces: Namespaces,
     /// Findings that are known and accepted.
     pub suppress: Vec<Suppression>,
     /// What the files under `feeds` list (OP-03). Loaded by [`Pins::load`] only.
@@ -97,6 +101,8 @@ pub struct Endpoint {
     pub learned: Option<Learned>,
     /// Settings by rule id that hold on this endpoint, before those of the whole file.
     pub rules: BTreeMap<String, RuleSetting>,
+    /// Kubernetes namespaces whose clients it is approved for, `*` allowed at either end. Empty: all.
+    pub namespaces: Vec<String>,
 }
 
 /// `tls` of an endpoint.
@@ -314,6 +320,8 @@ pub struct Suppression {
     pub rule: String,
     /// Only on this endpoint; `None` means everywhere.
     pub endpoint: Option<EndpointIndex>,
+    /// Only for clients of this Kubernetes namespace; `None` means for all.
+    pub namespace: Option<String>,
     /// Until this capture time; `None` means for good.
     pub until: Option<Timestamp>,
     /// Why.
@@ -374,21 +382,48 @@ impl Pins {
     }
 
     /// What is set for a rule on an endpoint: the endpoint's own word first, then that of the whole file.
-    fn settings(&self, rule: &str, endpoint: Option<EndpointIndex>) -> impl Iterator<Item = &RuleSetting> {
+    fn settings<'s>(
+        &'s self,
+        rule: &str,
+        endpoint: Option<EndpointIndex>,
+    ) -> impl Iterator<Item = &'s RuleSetting> + use<'s> {
         let own = self.endpoint(endpoint).and_then(|e| e.rules.get(rule));
         own.into_iter().chain(self.rules.get(rule))
     }
 
-    /// The rule is not turned off on this endpoint.
-    pub fn enables(&self, rule: &str, endpoint: Option<EndpointIndex>) -> bool {
-        self.settings(rule, endpoint)
+    /// What is set for clients of a namespace goes before [`Self::settings`].
+    fn settings_in<'s>(
+        &'s self,
+        rule: &str,
+        endpoint: Option<EndpointIndex>,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = &'s RuleSetting> + use<'s> {
+        let own = self.namespaces.of(namespace).and_then(|n| n.rules.get(rule));
+        own.into_iter().chain(self.settings(rule, endpoint))
+    }
+
+    /// The rule is not turned off on this endpoint for clients of this namespace.
+    pub fn enables(&self, rule: &str, endpoint: Option<EndpointIndex>, namespace: Option<&str>) -> bool {
+        self.settings_in(rule, endpoint, namespace)
             .find_map(|s| s.enabled)
             .unwrap_or(true)
     }
 
-    /// The severity set for the rule on this endpoint.
-    pub fn severity(&self, rule: &str, endpoint: Option<EndpointIndex>) -> Option<Severity> {
-        self.settings(rule, endpoint).find_map(|s| s.severity)
+    /// The severity set for the rule on this endpoint for clients of this namespace.
+    pub fn severity(
+        &self,
+        rule: &str,
+        endpoint: Option<EndpointIndex>,
+        namespace: Option<&str>,
+    ) -> Option<Severity> {
+        self.settings_in(rule, endpoint, namespace)
+            .find_map(|s| s.severity)
+    }
+
+    /// What MCP with a server that no pin names means for clients of this namespace.
+    pub fn unpinned_in(&self, namespace: Option<&str>) -> Unpinned {
+        let own = self.namespaces.of(namespace).and_then(|n| n.unpinned);
+        own.unwrap_or(self.unpinned)
     }
 
     /// `value` is listed under the rule's `allow`, for this endpoint or for all. Case does not count.
@@ -442,6 +477,11 @@ fn matches_entry(entry: &str, value: &str) -> bool {
 }
 
 impl Endpoint {
+    /// It is approved for clients of this Kubernetes namespace; for one that is not known in any case.
+    pub fn serves(&self, namespace: Option<&str>) -> bool {
+        namespaces::holds(&self.namespaces, namespace)
+    }
+
     /// `ip` lies in the pinned prefixes, or none are pinned.
     pub fn allows_address(&self, ip: IpAddr) -> bool {
         self.addresses.is_empty() || self.addresses.iter().any(|net| net.contains(&ip))

@@ -6,8 +6,9 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::{
-    Canary, DataClass, EncryptedDns, Endpoint, EndpointUrl, LlmPin, Pins, Policy, RuleSetting, Suppression,
-    Unpinned, canary::CanaryIndex, is_rule_id, lookup::HostIndex, parse_endpoint, takes_allow,
+    Canary, DataClass, EncryptedDns, Endpoint, EndpointUrl, LlmPin, NamespacePins, Namespaces, Pins, Policy,
+    RuleSetting, Suppression, Unpinned, canary::CanaryIndex, is_rule_id, lookup::HostIndex, parse_endpoint,
+    takes_allow,
 };
 use crate::{
     config::{
@@ -29,6 +30,7 @@ const TOP: &[&str] = &[
     "unpinned",
     "policy",
     "rules",
+    "namespaces",
     "suppress",
 ];
 
@@ -81,16 +83,10 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Pins, ConfigError> {
         pins.advisories = texts(&r, node, "advisories")?;
     }
     if let Some(node) = get("unpinned") {
-        pins.unpinned = word(
-            &r,
-            node,
-            "unpinned",
-            &[
-                ("alert", Unpinned::Alert),
-                ("ignore", Unpinned::Ignore),
-                ("learn", Unpinned::Learn),
-            ],
-        )?;
+        pins.unpinned = unpinned(&r, node)?;
+    }
+    if let Some(node) = get("namespaces") {
+        pins.namespaces = namespaces(&r, node)?;
     }
     if let Some(node) = get("policy") {
         pins.policy = policy(&r, node)?;
@@ -106,6 +102,61 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Pins, ConfigError> {
     pins.index = HostIndex::new(&pins.endpoints);
     pins.canary_index = CanaryIndex::new(&pins.canaries);
     Ok(pins)
+}
+
+fn unpinned(r: &Reader<'_>, node: &Node) -> Result<Unpinned, ConfigError> {
+    let words = [
+        ("alert", Unpinned::Alert),
+        ("ignore", Unpinned::Ignore),
+        ("learn", Unpinned::Learn),
+    ];
+    word(r, node, "unpinned", &words)
+}
+
+fn namespaces(r: &Reader<'_>, node: &Node) -> Result<Namespaces, ConfigError> {
+    let mut read = Namespaces::default();
+    for (key, value) in r.any_map(node, "namespaces")? {
+        if !is_namespace(&key.name) {
+            let found = format!("bad namespace {:?}", key.name);
+            return Err(r.error(Some(key.at), found, NAMESPACE));
+        }
+        let mut pins = NamespacePins::default();
+        for (inner, item) in r.map(value, &key.name, &["unpinned", "rules"])? {
+            if inner.name == "unpinned" {
+                pins.unpinned = Some(unpinned(r, item)?);
+                continue;
+            }
+            pins.rules = rules(r, item)?;
+            // Rules read these themselves, and do not know whose client it is.
+            let more = |s: &RuleSetting| !s.allow.is_empty() || !s.classes.is_empty();
+            if let Some((rule, _)) = pins.rules.iter().find(|(_, setting)| more(setting)) {
+                let found = format!("allow or classes of {rule} in a namespace");
+                return Err(r.at(
+                    item,
+                    found,
+                    "severity or enabled; allow stands under the rules of the file or of an endpoint",
+                ));
+            }
+        }
+        read.0.push((key.name.clone(), pins));
+    }
+    Ok(read)
+}
+
+const NAMESPACE: &str = "a Kubernetes namespace such as team-a, or with * at one end";
+
+/// RFC 1123 label, or one with `*` at either end.
+fn is_namespace(text: &str) -> bool {
+    let name = text.strip_prefix('*').unwrap_or(text);
+    let name = name.strip_suffix('*').unwrap_or(name);
+    let letter = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    !text.is_empty() && name.len() <= 63 && name.bytes().all(letter)
+}
+
+pub(super) fn namespace(r: &Reader<'_>, node: &Node) -> Result<String, ConfigError> {
+    let text = r.text(node, "namespace")?;
+    let read = is_namespace(text).then(|| text.to_owned());
+    read.ok_or_else(|| r.at(node, format!("bad namespace {text:?}"), NAMESPACE))
 }
 
 fn endpoints(r: &Reader<'_>, node: &Node) -> Result<Vec<Endpoint>, ConfigError> {
@@ -271,7 +322,9 @@ fn classes(r: &Reader<'_>, node: &Node) -> Result<Vec<DataClass>, ConfigError> {
 fn suppression(r: &Reader<'_>, node: &Node, endpoints: &[Endpoint]) -> Result<Suppression, ConfigError> {
     let mut rule = None;
     let (mut endpoint, mut until, mut reason) = (None, None, None);
-    for (key, value) in r.map(node, "suppress", &["rule", "endpoint", "until", "reason"])? {
+    let mut client = None;
+    let keys = ["rule", "endpoint", "namespace", "until", "reason"];
+    for (key, value) in r.map(node, "suppress", &keys)? {
         let text = r.text(value, &key.name)?;
         match key.name.as_str() {
             "rule" if is_rule_id(text) => rule = Some(text.to_owned()),
@@ -286,6 +339,7 @@ fn suppression(r: &Reader<'_>, node: &Node, endpoints: &[Endpoint]) -> Result<Su
                     r.at(value, format!("unknown endpoint {text:?}"), expected)
                 })?);
             }
+            "namespace" => client = Some(namespace(r, value)?),
             "until" => until = Some(date(r, value, "until")?),
             _ => reason = Some(text.to_owned()),
         }
@@ -293,6 +347,7 @@ fn suppression(r: &Reader<'_>, node: &Node, endpoints: &[Endpoint]) -> Result<Su
     Ok(Suppression {
         rule: rule.ok_or_else(|| missing(r, node, "suppress", "rule"))?,
         endpoint,
+        namespace: client,
         until,
         reason,
     })
@@ -465,9 +520,9 @@ mod tests {
             "p",
         )
         .unwrap();
-        assert!(pins.enables("DP-02", Some(0)) && !pins.enables("DP-02", Some(1)));
-        assert!(!pins.enables("DP-02", None) && pins.enables("DP-01", None));
-        assert_eq!(pins.severity("DP-02", Some(0)), Some(Severity::Low));
+        assert!(pins.enables("DP-02", Some(0), None) && !pins.enables("DP-02", Some(1), None));
+        assert!(!pins.enables("DP-02", None, None) && pins.enables("DP-01", None, None));
+        assert_eq!(pins.severity("DP-02", Some(0), None), Some(Severity::Low));
         assert!(pins.accepts("DP-02", Some(0), "DOC_search") && pins.accepts("DP-02", Some(0), "help"));
         assert!(!pins.accepts("DP-02", Some(1), "doc_search") && pins.accepts("DP-02", None, "help"));
         let bad = fails("version: 1\nendpoints: [{name: a, url: 'https://a/', rules: {DP-99: {}}}]");

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{
     AuthPins, Endpoint, HostPattern, Learned, McpPins, ServerPin, TlsPins, VersionPin,
-    parse::{date, missing, prefixes, rules, texts, url, word},
+    parse::{date, missing, namespace, prefixes, rules, texts, url, word},
     rdns,
 };
 use crate::{
@@ -32,6 +32,7 @@ const KEYS: &[&str] = &[
     "mesh_encrypted",
     "learned",
     "rules",
+    "namespaces",
 ];
 
 /// The endpoint and the node of its name.
@@ -54,6 +55,7 @@ pub(super) fn endpoint<'n>(r: &Reader<'_>, node: &'n Node) -> Result<(Endpoint, 
         mesh_encrypted: false,
         learned: None,
         rules: BTreeMap::new(),
+        namespaces: Vec::new(),
     };
     for (key, value) in entries {
         match key.name.as_str() {
@@ -80,6 +82,11 @@ pub(super) fn endpoint<'n>(r: &Reader<'_>, node: &'n Node) -> Result<(Endpoint, 
             "mesh_encrypted" => endpoint.mesh_encrypted = r.bool(value, "mesh_encrypted")?,
             "learned" => endpoint.learned = Some(learned(r, value)?),
             "rules" => endpoint.rules = rules(r, value)?,
+            "namespaces" => {
+                for item in r.list(value, "namespaces")? {
+                    endpoint.namespaces.push(namespace(r, item)?);
+                }
+            }
             _ => {}
         }
     }

@@ -37,6 +37,15 @@ pub enum Unreadable {
         /// Which.
         library: Library,
     },
+    /// Its functions are named, but not how they take arguments and give results.
+    #[error(
+        "{} is inside: Rust fixes no calling convention, so where its functions have the plaintext is not known",
+        library.name()
+    )]
+    NoConvention {
+        /// Which.
+        library: Library,
+    },
     /// A function that is needed is not there.
     #[error("{} is there, but its {symbol} is not", library.name())]
     Missing {

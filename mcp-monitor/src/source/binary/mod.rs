@@ -5,7 +5,7 @@
 //! runs nothing; the file is a stranger's, so every read and every table has a bound.
 //!
 //! C libraries are found by their exported or kept symbols, Go's by its function table, which stripping
-//! leaves, rustls by its mangled names. A name that stands for two places is refused: a probe in
+//! leaves; rustls is found and refused. A name that stands for two places is refused: a probe in
 //! the wrong place would give wrong bytes, which is worse than none.
 
 mod contents;
@@ -14,6 +14,7 @@ mod exported;
 mod go;
 mod image;
 mod marks;
+mod rustls;
 
 #[cfg(test)]
 #[allow(
@@ -173,7 +174,10 @@ pub fn examine(contents: &dyn Contents) -> Result<Examined, BinaryError> {
         let marks = Marks::scan(&image)?;
         examined
             .unreadable
-            .extend(marks.library().map(|library| Unreadable::Stripped { library }));
+            .extend(marks.library().map(|library| match library {
+                Library::Rustls => rustls::reason(&image),
+                _ => Unreadable::Stripped { library },
+            }));
     }
     Ok(examined)
 }

@@ -298,6 +298,27 @@ fn a_library_without_names_is_said_to_be_there() {
 }
 
 #[test]
+fn rustls_is_refused_with_or_without_names() {
+    let constants = b"c hs traffic\0rustls-0.23.46/src/conn.rs\0/rustls-0.23.46/";
+    let library = Library::Rustls;
+    let why = |file: Vec<u8>| examine(&file).unwrap().unreadable;
+    assert_eq!(why(elf(&[], constants)), [Unreadable::Stripped { library }]);
+    let legacy = "_ZN6rustls4conn10connection6Reader16into_first_chunk17h569ebe77316426e5E";
+    let full = [(".rodata", &constants[..])];
+    let named = |name| {
+        let mut file = elf_with(&[sym(name, CODE)], &full, b"");
+        // The table of all symbols, not the dynamic one.
+        let kind = memchr::memmem::find(&file, &[11, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+        file[kind] = 2;
+        file
+    };
+    assert_eq!(why(named(legacy)), [Unreadable::NoConvention { library }]);
+    let v0 = "_RNvMNtNtCs1_6rustls4conn10connectionNtB2_6Reader16into_first_chunk";
+    assert_eq!(why(named(v0)), [Unreadable::NoConvention { library }]);
+    assert_eq!(why(named("main")), [Unreadable::Stripped { library }]);
+}
+
+#[test]
 fn a_sign_on_the_border_of_two_reads_is_seen() {
     let mut constants = vec![b'x'; (1 << 20) - 6];
     constants.extend(b"c hs traffic");
