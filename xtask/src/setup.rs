@@ -66,6 +66,8 @@ const TOOLS: &[Tool] = &[
     Tool {
         program: "chromium",
         package: "chromium",
+    },
+    Tool {
         program: "buildah",
         package: "buildah",
     },
