@@ -61,6 +61,17 @@ counters! {
     Drifts,
     /// Connections and UDP sends judged.
     Connects,
+    /// Packets of flows whose plaintext comes from the process.
+    Encrypted,
+    /// Calls of TLS libraries that carried plaintext.
+    TlsCalls,
+    /// TLS objects met.
+    TlsObjects,
+    /// Plaintext bytes lost: the caller's buffer could not be read, was past the chunks of one call, or no
+    /// scratch buffer was free.
+    TlsLostBytes,
+    /// TLS objects or calls that found no room in their table.
+    TlsNoRoom,
 }
 
 /// Number of counters.
@@ -83,5 +94,6 @@ impl Counter {
         Self::OtherUdp,
         Self::NoStorage,
         Self::ScratchBusy,
+        Self::Encrypted,
     ];
 }

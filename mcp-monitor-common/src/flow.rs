@@ -19,6 +19,8 @@ pub mod state {
     pub const HANDSHAKE: u8 = 5;
     /// HTTP that is not MCP so far: only beginnings of requests are looked at.
     pub const WATCH: u8 = 6;
+    /// TLS whose plaintext comes from the process: only how the connection begins and ends goes up.
+    pub const PLAINTEXT: u8 = 7;
 }
 
 /// Bytes per direction that an undecided flow gives up.
@@ -88,7 +90,7 @@ impl FlowState {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Decision {
-    /// `IGNORED`, `CAPTURED`, `HANDSHAKE` or `WATCH` of [`state`].
+    /// `IGNORED`, `CAPTURED`, `HANDSHAKE`, `WATCH` or `PLAINTEXT` of [`state`].
     pub state: u8,
     /// Zero.
     pub reserved: [u8; 7],

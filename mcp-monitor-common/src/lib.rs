@@ -18,6 +18,7 @@ pub mod flow;
 pub mod headers;
 pub mod name;
 pub mod pins;
+pub mod plaintext;
 pub mod record;
 pub mod verdict;
 

@@ -16,6 +16,14 @@ pub mod kind {
     pub const DRIFT: u8 = 3;
     /// [`ProcessRecord`](super::ProcessRecord).
     pub const PROCESS: u8 = 4;
+    /// [`ObjectRecord`](crate::plaintext::ObjectRecord) and memory.
+    pub const TLS_OBJECT: u8 = 5;
+    /// [`PlaintextRecord`](crate::plaintext::PlaintextRecord) and plaintext.
+    pub const PLAINTEXT: u8 = 6;
+    /// [`ObjectEndRecord`](crate::plaintext::ObjectEndRecord).
+    pub const TLS_END: u8 = 7;
+    /// [`ExecRecord`](crate::plaintext::ExecRecord).
+    pub const EXEC: u8 = 8;
 }
 
 /// Bits of [`SegmentRecord::flags`].

@@ -194,7 +194,7 @@ pub(crate) unsafe fn datagram(skb: Skb, slot: *mut Slot) {
 
 /// At most [`CHUNK`], in a way that the verifier follows.
 #[inline(always)]
-fn at_most_chunk(length: u32) -> u64 {
+pub(crate) fn at_most_chunk(length: u32) -> u64 {
     let mut length = u64::from(length);
     // SAFETY: arithmetic on one register.
     unsafe {

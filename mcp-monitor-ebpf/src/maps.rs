@@ -8,7 +8,7 @@ use aya_ebpf::{
     btf_maps::SkStorage,
     helpers::{
         bpf_get_netns_cookie,
-        generated::{bpf_ringbuf_output, bpf_sk_storage_get},
+        generated::{bpf_get_current_ancestor_cgroup_id, bpf_ringbuf_output, bpf_sk_storage_get},
     },
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
@@ -18,6 +18,7 @@ use mcp_monitor_common::{
     counter::{Counter, Counts},
     flow::{Decision, FlowState, Owner, Tuple},
     pins::{Control, NameKey, NameValue, PrefixKey},
+    plaintext::{Call, ObjectKey, ObjectState},
     verdict::Learned,
 };
 
@@ -32,6 +33,15 @@ static HAS_LOOP: Global<u8> = Global::new(0);
 /// 1 where `bpf_get_netns_cookie` may be called on packets.
 #[unsafe(no_mangle)]
 static HAS_NETNS: Global<u8> = Global::new(0);
+/// 1 where plaintext comes from TLS libraries: their flows are then followed to their end.
+#[unsafe(no_mangle)]
+static HAS_PLAINTEXT: Global<u8> = Global::new(0);
+/// Depth of the watched cgroup below the root; 0 for the root itself.
+#[unsafe(no_mangle)]
+static CGROUP_LEVEL: Global<u32> = Global::new(0);
+/// Id of the watched cgroup.
+#[unsafe(no_mangle)]
+static CGROUP_ID: Global<u64> = Global::new(0);
 
 /// Ring buffer: 5.8. The loader sets the size.
 #[map]
@@ -51,6 +61,16 @@ static NAMES: HashMap<NameKey, NameValue> = HashMap::with_max_entries(1 << 16, B
 static PREFIXES: LpmTrie<PrefixKey, u8> = LpmTrie::with_max_entries(1 << 17, 0);
 #[map]
 static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+/// Calls into TLS libraries that have not returned, by process and thread. Threads that die in a call make
+/// room for others.
+#[map]
+static TLS_CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(1 << 13, 0);
+/// TLS objects that are in use. Those of processes that died make room for others.
+#[map]
+static TLS_OBJECTS: LruHashMap<ObjectKey, ObjectState> = LruHashMap::with_max_entries(1 << 15, 0);
+/// By number of a library: where its objects keep the `client_random`, plus one; 0 while that is not known.
+#[map]
+static TLS_RANDOM: Array<u32> = Array::with_max_entries(1 << 12, 0);
 #[map]
 static COUNTERS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(1, 0);
 
@@ -210,4 +230,57 @@ pub(crate) unsafe fn output(data: *const u8, length: u64, payload: u64) {
         count(Counter::RingFull);
         add(Counter::RingFullBytes, payload);
     }
+}
+
+#[inline(always)]
+pub(crate) fn has_plaintext() -> bool {
+    HAS_PLAINTEXT.load() != 0
+}
+
+/// Whether the current process is below the cgroup that is watched.
+#[inline(always)]
+pub(crate) fn in_watched_cgroup() -> bool {
+    let level = CGROUP_LEVEL.load();
+    // SAFETY: a number.
+    level == 0 || unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) } == CGROUP_ID.load()
+}
+
+/// Notes a call of this thread, in place of one that did not return.
+#[inline(always)]
+pub(crate) fn put_tls_call(thread: u64, call: &Call) {
+    if TLS_CALLS.insert(&thread, call, 0).is_err() {
+        count(Counter::TlsNoRoom);
+    }
+}
+
+/// The call of this thread that returns.
+#[inline(always)]
+pub(crate) fn take_tls_call(thread: u64) -> Option<Call> {
+    // SAFETY: copied at once, and no other thread writes it.
+    let call = unsafe { TLS_CALLS.get(&thread) }.copied()?;
+    let _ = TLS_CALLS.remove(&thread);
+    Some(call)
+}
+
+#[inline(always)]
+pub(crate) fn tls_object(key: &ObjectKey) -> Option<*mut ObjectState> {
+    TLS_OBJECTS.get_ptr_mut(key)
+}
+
+#[inline(always)]
+pub(crate) fn put_tls_object(key: &ObjectKey, state: &ObjectState) {
+    if TLS_OBJECTS.insert(key, state, 0).is_err() {
+        count(Counter::TlsNoRoom);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn remove_tls_object(key: &ObjectKey) {
+    let _ = TLS_OBJECTS.remove(key);
+}
+
+/// Where objects of a library keep the `client_random`.
+#[inline(always)]
+pub(crate) fn tls_random_at(target: u32) -> Option<u32> {
+    TLS_RANDOM.get(target)?.checked_sub(1)
 }

@@ -3,10 +3,15 @@
 // was edited. From the second on it sends every request to another origin (307, so that clients
 // replay the body), which plays the same.
 //
-// usage: node rogue.mjs '{"port": 8080, "next": "http://…:9090"}'
-import { createServer } from 'node:http';
+// usage: node rogue.mjs '{"port": 8080, "next": "http://…:9090", "tls": {"cert": file, "key": file}}'
+import { readFileSync } from 'node:fs';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 
-const { port, next } = JSON.parse(process.argv[2]);
+const { port, next, tls } = JSON.parse(process.argv[2]);
+const createServer = (handler) => (tls
+  ? createHttpsServer({ cert: readFileSync(tls.cert), key: readFileSync(tls.key) }, handler)
+  : createHttpServer(handler));
 const target = new URL(next);
 
 const tool = {

@@ -4,11 +4,13 @@
   transport      "streamable" (default, path /mcp) or "sse" (path /sse)
   json_response  answer with application/json instead of an event stream
   name, version  the server's identity
+  tls            {"cert": file, "key": file, "max": "1.2" or "1.3"}: HTTPS
 Prints `ready` on standard output once it listens.
 """
 
 import asyncio
 import json
+import ssl
 import sys
 
 import uvicorn
@@ -61,5 +63,17 @@ class Announcing(uvicorn.Server):
         print("ready", flush=True)
 
 
-config = uvicorn.Config(app(), host=OPTIONS["host"], port=OPTIONS["port"], log_level="warning", ws="none")
+TLS = OPTIONS.get("tls")
+config = uvicorn.Config(
+    app(),
+    host=OPTIONS["host"],
+    port=OPTIONS["port"],
+    log_level="warning",
+    ws="none",
+    ssl_certfile=TLS and TLS["cert"],
+    ssl_keyfile=TLS and TLS["key"],
+)
+config.load()
+if TLS and TLS.get("max") == "1.2":
+    config.ssl.maximum_version = ssl.TLSVersion.TLSv1_2
 asyncio.run(Announcing(config).serve())

@@ -11,6 +11,8 @@ pub mod paths;
 pub mod transcript;
 
 #[cfg(target_os = "linux")]
+pub mod certificate;
+#[cfg(target_os = "linux")]
 pub mod cgroup;
 #[cfg(target_os = "linux")]
 pub mod cluster_tools;

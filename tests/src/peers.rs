@@ -152,12 +152,24 @@ pub enum Client {
 impl Client {
     /// Starts the client in a host and a cgroup, with the options its script documents.
     pub fn start(self, host: &Namespace, cgroup: &Path, options: &Value) -> Result<Process> {
+        self.start_with(host, cgroup, options, &[])
+    }
+
+    /// As [`Self::start`], with files that its environment names.
+    pub fn start_with(
+        self,
+        host: &Namespace,
+        cgroup: &Path,
+        options: &Value,
+        files: &[(&str, &Path)],
+    ) -> Result<Process> {
         let (program, script) = match self {
             Self::TypeScript => (PathBuf::from("node"), "client.mjs"),
             Self::Python => (dir().join("venv/bin/python"), "client.py"),
         };
         let mut command = host.command_in(cgroup, program);
         command.arg(script).arg(options.to_string()).current_dir(dir());
+        command.envs(files.iter().copied());
         Process::spawn(script, command)
     }
 }

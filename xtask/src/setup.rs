@@ -56,6 +56,10 @@ const TOOLS: &[Tool] = &[
         package: "python3",
     },
     Tool {
+        program: "curl",
+        package: "curl",
+    },
+    Tool {
         program: "promtool",
         package: "prometheus",
     },
@@ -168,6 +172,11 @@ fn test_tools() -> Result<bool> {
     // The peers have their Python environment; only to make one is the package needed.
     if !mcp_monitor_tests_installed() && sh::output("python3", &["-c", "import venv, ensurepip"]).is_none() {
         packages.push("python3-venv".to_owned());
+    }
+    // The second libcurl, with GnuTLS, has no program of its own.
+    let libraries = sh::output("ldconfig", &["-p"]).or_else(|| sh::output("/sbin/ldconfig", &["-p"]));
+    if !libraries.is_some_and(|list| list.contains("libcurl-gnutls.so.4")) {
+        packages.push("libcurl3-gnutls".to_owned());
     }
     if packages.is_empty() {
         return Ok(false);

@@ -88,7 +88,10 @@ pub fn run(args: &Args) -> Result<()> {
     if wants(Part::Live) {
         // One at a time: they measure losses, and share the machine's cores.
         step(&mut steps, "live", || {
-            end_to_end(&["hosts", "live", "kubernetes"], &["--test-threads=1"])
+            end_to_end(
+                &["hosts", "live", "tls_live", "kubernetes"],
+                &["--test-threads=1"],
+            )
         });
     }
     if wants(Part::Deploy) {

@@ -1,4 +1,6 @@
 //! The programs, by the hook they sit on.
 
 mod connect;
+mod exec;
 mod packet;
+mod tls;

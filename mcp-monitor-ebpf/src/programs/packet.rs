@@ -287,6 +287,8 @@ unsafe fn refusal(
                 return Some(Counter::Watched);
             }
             resume(flow);
+        } else if (*flow).state == state::PLAINTEXT {
+            return Some(Counter::Encrypted);
         } else if (*flow).begun == 0 {
             (*flow).begun = 1;
             let start = skb.load::<8>((*slot).headers.payload_at).unwrap_or([0; 8]);
@@ -303,6 +305,10 @@ unsafe fn refusal(
             core::ptr::addr_of_mut!((*flow).ingress)
         };
         if *used >= (*flow).budget() {
+            if (*flow).state == state::HANDSHAKE && maps::has_plaintext() {
+                (*flow).state = state::PLAINTEXT;
+                return Some(Counter::Encrypted);
+            }
             if (*flow).state == state::HANDSHAKE {
                 (*flow).state = state::IGNORED;
                 return Some(Counter::Ignored);

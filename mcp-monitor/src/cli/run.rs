@@ -121,9 +121,11 @@ fn options(policy: &Policy) -> RunOptions {
         source: LiveOptions {
             cgroup: program.source.cgroup.clone(),
             ring_bytes: program.source.ring_bytes,
+            plaintext: !program.plaintext.is_off(),
             pods: Pods::new(program.kubernetes.grace),
             ..LiveOptions::default()
         },
+        plaintext: program.plaintext.clone(),
         shard: program.limits.shard(1),
         tracker: program.limits.tracker(),
         alerts: AlerterOptions {

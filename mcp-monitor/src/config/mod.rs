@@ -6,6 +6,7 @@ mod kubernetes;
 pub mod limits;
 pub mod origin;
 pub mod pins;
+pub mod plaintext;
 pub mod program;
 pub mod quantity;
 pub mod sinks;

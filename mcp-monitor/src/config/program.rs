@@ -14,6 +14,7 @@ use super::{
     ConfigError,
     limits::{Unit, read_duration},
     origin::OriginFiles,
+    plaintext::Plaintext,
     quantity::{parse_bytes, show_bytes, show_duration},
     sinks::{SinkSection, Spool},
     yaml::{MAX_FILE_BYTES, Node, Reader, Value},
@@ -36,6 +37,8 @@ pub struct Program {
     pub fingerprint_key: Option<FingerprintKey>,
     /// Where packets come from.
     pub source: Source,
+    /// Whose TLS is read, live.
+    pub plaintext: Plaintext,
     /// Dedup of alerts.
     pub alerts: Alerts,
     /// What outlives the process.
@@ -216,6 +219,7 @@ const KEYS: &[Key] = &[
 /// Every key outside `limits`.
 fn keys() -> impl Iterator<Item = &'static Key> {
     KEYS.iter()
+        .chain(super::plaintext::KEYS)
         .chain(super::state::KEYS)
         .chain(super::kubernetes::KEYS)
         .chain(super::sinks::KEYS)
@@ -227,6 +231,7 @@ fn keys_of(section: &str) -> Vec<&'static str> {
     if section.is_empty() {
         names.extend([
             "source",
+            "plaintext",
             "alerts",
             "origins",
             "state",
@@ -268,6 +273,7 @@ impl Program {
                 "threads" => program.threads = Some(threads(&r, node)?),
                 "fingerprint_key_file" => program.fingerprint_key = Some(fingerprint_key(&r, node, folder)?),
                 "source" => program.source = source(&r, node)?,
+                "plaintext" => program.plaintext = Plaintext::read(&r, node)?,
                 "alerts" => program.alerts = alerts(&r, node)?,
                 "state" => program.state = State::read(&r, node, folder)?,
                 "baseline" => program.baseline = Baseline::read(&r, node)?,
@@ -396,6 +402,11 @@ pub fn reference() -> String {
     let sections = [
         ("", "Top level", ""),
         ("source", "source", "Live only.\n\n"),
+        (
+            "plaintext",
+            "plaintext",
+            "Live only. [PLAINTEXT.md](PLAINTEXT.md) says how the plaintext of TLS is read. It never leaves the process.\n\n",
+        ),
         ("alerts", "alerts", ""),
         ("state", "state", ""),
         ("baseline", "baseline", "Times are capture time.\n\n"),

@@ -106,6 +106,7 @@ impl Bench {
                     start: At::default(),
                     from_start: true,
                     cookie: None,
+                    linked: true,
                 }),
                 lost_bytes: 0,
                 plaintext: Plaintext::Packet,
@@ -203,6 +204,7 @@ impl Bench {
             start: self.at(),
             from_start: true,
             cookie: None,
+            linked: true,
         };
         self.flow.info = Arc::new(info);
         self.session.client.ip = client.ip();

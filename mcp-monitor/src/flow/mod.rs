@@ -58,6 +58,9 @@ pub struct FlowInfo {
     pub from_start: bool,
     /// Socket cookie of the local end, live only.
     pub cookie: Option<u64>,
+    /// `false`: a stream of plaintext of which it is not known on which socket it went. Its addresses are
+    /// unspecified, and its cookie stands for the stream alone.
+    pub linked: bool,
 }
 
 /// A flow as it stood when an event was seen. Cheap to clone.

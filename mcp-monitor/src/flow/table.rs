@@ -153,6 +153,32 @@ impl<A> FlowTable<A> {
         handler.datagram(&entry.flow, &mut entry.app, direction, datagram.at, datagram);
     }
 
+    /// Runs `work` on an open flow for which something came another way than in packets. `None` if the flow
+    /// is over.
+    pub fn with_flow<R>(
+        &mut self,
+        info: &FlowInfo,
+        at: At,
+        work: impl FnOnce(&mut FlowRef, &mut A) -> R,
+    ) -> Option<R> {
+        let (key, _) = Key::new(info.transport, info.scope, &info.client, &info.server);
+        let slot = *self.index.get(&key)?;
+        self.touch(slot);
+        let entry = self.entry(slot)?;
+        if entry.flow.info.id != info.id {
+            return None;
+        }
+        entry.last = at;
+        Some(work(&mut entry.flow, &mut entry.app))
+    }
+
+    /// A number for a flow that has no packets.
+    pub fn number(&mut self) -> FlowId {
+        let id = FlowId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        id
+    }
+
     /// Does what is due by `now`: holes to be given up, idle flows to be ended. Cheap when nothing is.
     #[inline]
     pub fn tick<H: Handler<App = A>>(&mut self, now: Timestamp, handler: &mut H) {
@@ -249,6 +275,7 @@ impl<A> FlowTable<A> {
             start: opening.at,
             from_start: opening.from_start,
             cookie: opening.cookie,
+            linked: true,
         });
         self.next_id = self.next_id.wrapping_add(1);
         let app = handler.open(&info);

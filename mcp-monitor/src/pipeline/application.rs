@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::http::Http;
+use super::{http::Http, tls::Tls};
 use crate::{
     decode::UdpDatagram,
     flow::{Control, FlowInfo},
@@ -18,12 +18,12 @@ use crate::{
         http::HttpEvent,
         http1, http2, quic,
         tls::{
-            self, ClientHello, TlsEvent,
-            decrypt::{DecryptLimits, Decrypted, Decryptor, KeyLog},
+            self,
+            decrypt::{DecryptLimits, Decrypted, KeyLog},
         },
         websocket,
     },
-    types::{Anomaly, AnomalyKind, At, Direction, Plaintext, Transport},
+    types::{At, Direction, Plaintext, Transport},
 };
 
 /// Caps of one flow's parsers.
@@ -43,6 +43,9 @@ pub struct ApplicationLimits {
     pub decrypt: DecryptLimits,
     /// MCP bodies.
     pub conversation: ConversationLimits,
+    /// Live: the plaintext of TLS may come from a process. Then an encrypted flow is not called opaque
+    /// before [`Application::give_up_plaintext`].
+    pub probed: bool,
 }
 
 /// Counts that the parsers of one shard share.
@@ -85,6 +88,8 @@ pub enum Interest {
     Watch,
     /// TLS: the handshake is over, the rest cannot be read.
     HandshakeOnly,
+    /// TLS whose plaintext comes from the process.
+    Plaintext,
     /// Nothing here.
     Ignored,
 }
@@ -174,24 +179,6 @@ struct Quic {
     tls: Tls,
 }
 
-#[derive(Debug)]
-struct Tls {
-    stream: tls::Stream,
-    hello: Option<Arc<ClientHello>>,
-    to_server_encrypted: bool,
-    to_client_encrypted: bool,
-    opaque: bool,
-    events: Vec<TlsEvent>,
-    decryptor: Option<Box<Decryptor>>,
-    decrypted: Vec<Decrypted>,
-    /// ALPN said that HTTP/2 is spoken inside.
-    http2: bool,
-    /// What is said inside, once there is plaintext.
-    inner: Option<Box<Application>>,
-    limits: ApplicationLimits,
-    depth: u8,
-}
-
 /// The application of one flow, or of a tunnel inside one.
 #[derive(Debug)]
 pub struct Application {
@@ -235,9 +222,22 @@ impl Application {
         }
     }
 
+    /// For HTTP/2 inside TLS, as ALPN said.
+    pub(super) fn tunnelled_http2(limits: ApplicationLimits, depth: u8) -> Self {
+        let inner = Self::tunnelled(limits, depth, None);
+        let found = Detected {
+            protocol: Protocol::Http2,
+            swapped: false,
+            joined: false,
+        };
+        let state = inner.start(found, None);
+        Self { state, ..inner }
+    }
+
     /// How the plaintext of this flow is seen.
     pub fn plaintext(&self) -> Plaintext {
         match &self.state {
+            State::Tls(tls) if tls.fed => Plaintext::Uprobe,
             State::Tls(tls) if tls.inner.is_some() => Plaintext::Keylog,
             State::Tls(_) | State::Quic(_) => Plaintext::None,
             State::Http(http) => http.plaintext(),
@@ -250,6 +250,7 @@ impl Application {
         match &self.state {
             State::Probing(_) => Interest::Undecided,
             State::Http(http) => http.interest(),
+            State::Tls(tls) if tls.fed => Interest::Plaintext,
             State::Tls(tls) if tls.stream.is_done() && tls.decryptor.is_none() => Interest::HandshakeOnly,
             State::Quic(quic) if quic.connection.is_done() => Interest::HandshakeOnly,
             State::Tls(_) | State::Quic(_) | State::Datagrams => Interest::Undecided,
@@ -435,7 +436,8 @@ impl Application {
     ) {
         match &mut self.state {
             State::Http(http) => http.fin(direction, at, counters, out),
-            State::Tls(tls) => {
+            // The process may read for a while what came before the FIN.
+            State::Tls(tls) if !tls.fed => {
                 if let Some(inner) = &mut tls.inner {
                     inner.fin(direction, at, counters, out);
                 }
@@ -449,6 +451,7 @@ impl Application {
         match &mut self.state {
             State::Http(http) => http.abort(at, counters, out),
             State::Tls(tls) => {
+                tls.settle(at, out);
                 if let Some(inner) = &mut tls.inner {
                     inner.close(at, counters, out);
                 }
@@ -459,6 +462,77 @@ impl Application {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A stream of plaintext whose packets are not known.
+    pub(super) fn unlinked(limits: ApplicationLimits) -> Self {
+        let mut tls = Tls::new(limits, 0, None, false);
+        tls.fed = true;
+        Self {
+            limits,
+            state: State::Tls(Box::new(tls)),
+            from_start: false,
+            depth: 0,
+            keys: None,
+        }
+    }
+
+    /// The TLS of this flow, or of the tunnel inside it.
+    fn tls(&mut self) -> Option<&mut Tls> {
+        match &mut self.state {
+            State::Tls(tls) => Some(tls),
+            State::Http(http) => http.tunnelled()?.tls(),
+            _ => None,
+        }
+    }
+
+    /// The process behind the flow gives plaintext up: the next of one direction. `false` where the flow
+    /// has no TLS to which it could belong.
+    pub fn plaintext_data(
+        &mut self,
+        direction: Direction,
+        at: At,
+        data: Bytes,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) -> bool {
+        let Some(tls) = self.tls() else { return false };
+        tls.fed = true;
+        tls.settled = true;
+        tls.decryptor = None;
+        tls.decrypted.push(Decrypted::Data { direction, at, data });
+        tls.deliver(at, counters, out);
+        true
+    }
+
+    /// Plaintext of the process is missing here.
+    pub fn plaintext_gap(
+        &mut self,
+        direction: Direction,
+        at: At,
+        bytes: u64,
+        counters: &mut ApplicationCounters,
+        out: &mut Output,
+    ) {
+        if let Some(tls) = self.tls() {
+            tls.decrypted.push(Decrypted::Gap { direction, at, bytes });
+            tls.deliver(at, counters, out);
+        }
+    }
+
+    /// The process is done with the connection.
+    pub fn plaintext_end(&mut self, at: At, counters: &mut ApplicationCounters, out: &mut Output) {
+        if let Some(inner) = self.tls().and_then(|tls| tls.inner.as_mut()) {
+            inner.fin(Direction::ToServer, at, counters, out);
+            inner.fin(Direction::ToClient, at, counters, out);
+        }
+    }
+
+    /// No plaintext came in time: an encrypted flow is opaque.
+    pub fn give_up_plaintext(&mut self, at: At, out: &mut Output) {
+        if let Some(tls) = self.tls() {
+            tls.settle(at, out);
         }
     }
 
@@ -482,7 +556,16 @@ impl Application {
                 let mut quic = Box::new(Quic {
                     connection: quic::Connection::new(self.limits.quic),
                     certain: false,
-                    tls: Tls::new(self.limits, self.depth, None, true),
+                    // No probe reads QUIC.
+                    tls: Tls::new(
+                        ApplicationLimits {
+                            probed: false,
+                            ..self.limits
+                        },
+                        self.depth,
+                        None,
+                        true,
+                    ),
                 });
                 quic.datagram(direction, at, payload, counters, out);
                 self.state = State::Quic(quic);
@@ -567,172 +650,4 @@ fn dns_message(
             payload,
         },
     ));
-}
-
-impl Tls {
-    /// A connection; keys serve only where it was seen `from_start`.
-    fn new(limits: ApplicationLimits, depth: u8, keys: Option<Arc<KeyLog>>, from_start: bool) -> Self {
-        let mut tls = Self {
-            stream: tls::Stream::new(limits.tls),
-            hello: None,
-            to_server_encrypted: false,
-            to_client_encrypted: false,
-            opaque: false,
-            events: Vec::new(),
-            decryptor: None,
-            decrypted: Vec::new(),
-            http2: false,
-            inner: None,
-            limits,
-            depth,
-        };
-        if let Some(keys) = keys {
-            if from_start {
-                tls.decryptor = Some(Box::new(Decryptor::new(keys, limits.decrypt)));
-            } else {
-                tls.decrypted.push(Decrypted::Failed {
-                    anomaly: Anomaly::new(
-                        AnomalyKind::TlsDecryptFailed,
-                        "the first packet of the connection is missing",
-                    ),
-                    at: At::default(),
-                });
-            }
-        }
-        tls
-    }
-
-    fn data(
-        &mut self,
-        direction: Direction,
-        at: At,
-        data: Bytes,
-        counters: &mut ApplicationCounters,
-        out: &mut Output,
-    ) {
-        if !self.stream.is_done() {
-            self.stream.data(direction, at, data.clone(), &mut self.events);
-            self.flush(counters, out);
-        }
-        if let Some(decryptor) = &mut self.decryptor {
-            decryptor.data(direction, at, data, &mut self.decrypted);
-        }
-        self.deliver(at, counters, out);
-    }
-
-    fn gap(
-        &mut self,
-        direction: Direction,
-        at: At,
-        bytes: u64,
-        counters: &mut ApplicationCounters,
-        out: &mut Output,
-    ) {
-        self.stream.gap(direction, bytes);
-        if let Some(decryptor) = &mut self.decryptor {
-            decryptor.gap(direction, at, bytes, &mut self.decrypted);
-        }
-        self.deliver(at, counters, out);
-    }
-
-    /// Hands plaintext to what speaks inside.
-    fn deliver(&mut self, now: At, counters: &mut ApplicationCounters, out: &mut Output) {
-        for item in std::mem::take(&mut self.decrypted) {
-            match item {
-                Decrypted::Data { direction, at, data } => {
-                    let inner = self.inner.get_or_insert_with(|| {
-                        counters.decrypted_flows = counters.decrypted_flows.saturating_add(1);
-                        let mut inner = Application::tunnelled(self.limits, self.depth, None);
-                        if self.http2 {
-                            let found = Detected {
-                                protocol: Protocol::Http2,
-                                swapped: false,
-                                joined: false,
-                            };
-                            inner.state = inner.start(found, None);
-                        }
-                        Box::new(inner)
-                    });
-                    inner.data(direction, at, data, counters, out);
-                }
-                Decrypted::Gap { direction, at, bytes } => {
-                    if let Some(inner) = &mut self.inner {
-                        inner.gap(direction, at, bytes, counters, out);
-                    }
-                }
-                Decrypted::End { direction, at } => {
-                    if let Some(inner) = &mut self.inner {
-                        inner.fin(direction, at, counters, out);
-                    }
-                }
-                Decrypted::Protocol(name) => self.http2 = &*name == "h2",
-                Decrypted::Tls(event) => self.events.push(event),
-                Decrypted::Failed { anomaly, .. } => {
-                    self.decryptor = None;
-                    out.push((now, FlowEventKind::Anomaly(anomaly)));
-                    if self.opaque {
-                        out.push((now, FlowEventKind::Opaque));
-                    }
-                }
-            }
-        }
-        self.flush(counters, out);
-    }
-
-    fn flush(&mut self, counters: &mut ApplicationCounters, out: &mut Output) {
-        for event in self.events.drain(..) {
-            match event {
-                TlsEvent::ClientHello { hello, at } => {
-                    counters.client_hellos = counters.client_hellos.saturating_add(1);
-                    self.hello = Some(Arc::new((*hello).clone()));
-                    out.push((at, FlowEventKind::ClientHello(hello)));
-                }
-                TlsEvent::ServerHello { hello, at } => {
-                    if !hello.retry {
-                        counters.server_hellos = counters.server_hellos.saturating_add(1);
-                    }
-                    out.push((
-                        at,
-                        FlowEventKind::ServerHello {
-                            hello,
-                            client: self.hello.clone(),
-                        },
-                    ));
-                }
-                TlsEvent::Certificates { direction, chain, at } => {
-                    out.push((at, FlowEventKind::Certificates { direction, chain }));
-                }
-                TlsEvent::Handshake { handshake, at } => {
-                    out.push((at, FlowEventKind::Handshake(handshake)));
-                }
-                TlsEvent::Alert {
-                    direction,
-                    description,
-                    at,
-                    ..
-                } => {
-                    out.push((
-                        at,
-                        FlowEventKind::TlsAlert {
-                            direction,
-                            description,
-                        },
-                    ));
-                }
-                TlsEvent::Encrypted { direction, at } => {
-                    match direction {
-                        Direction::ToServer => self.to_server_encrypted = true,
-                        Direction::ToClient => self.to_client_encrypted = true,
-                    }
-                    if self.to_server_encrypted && self.to_client_encrypted && !self.opaque {
-                        self.opaque = true;
-                        if self.decryptor.is_none() {
-                            out.push((at, FlowEventKind::Opaque));
-                        }
-                    }
-                }
-                TlsEvent::Anomaly { anomaly, at } => out.push((at, FlowEventKind::Anomaly(anomaly))),
-            }
-        }
-    }
 }

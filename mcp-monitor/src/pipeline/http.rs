@@ -119,6 +119,14 @@ impl Http {
         }
     }
 
+    /// What runs inside a tunnel that was opened here.
+    pub(super) fn tunnelled(&mut self) -> Option<&mut Application> {
+        match &mut self.tunnel {
+            Some(Tunnel::Any(inner)) => Some(inner),
+            _ => None,
+        }
+    }
+
     pub(super) fn plaintext(&self) -> Plaintext {
         match &self.tunnel {
             Some(Tunnel::Any(inner)) => inner.plaintext(),

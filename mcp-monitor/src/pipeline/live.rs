@@ -5,25 +5,28 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
     application::Interest,
     correlator::{Correlator, Wanted, kernel_hosts},
     keep::{Changes, Learning},
+    links::{Announced, Links, Place},
+    plaintext::Piece,
     record::Record,
     replay::Outcome,
     shard::{Event, Shard, ShardLimits},
-    summary::{Reloads, Summary},
+    summary::{PlaintextCounts, Reloads, Summary},
 };
 use crate::{
     alert::AlerterOptions,
     attribution::{Pods, find_listener, kubernetes::Identity},
-    config::{origin::OriginTables, pins::Pins},
+    config::{origin::OriginTables, pins::Pins, plaintext::Plaintext},
     decode::{Decoded, Decoder},
-    mcp::tracker::TrackerLimits,
+    mcp::{FlowEvent, FlowEventKind, tracker::TrackerLimits},
     source::{
-        live::{FlowVerdict, LiveError, LiveOptions, LiveRecord, LiveSource},
+        live::{FlowVerdict, LiveError, LiveOptions, LiveRecord, LiveSource, Object},
         verdict::HostDrift,
     },
     types::{At, Timestamp},
@@ -37,6 +40,8 @@ pub struct RunOptions {
     pub wanted: Wanted,
     /// How to attach.
     pub source: LiveOptions,
+    /// Whose TLS is read; nobody's unless [`LiveOptions::plaintext`] is set.
+    pub plaintext: Plaintext,
     /// Caps of the flow table and the parsers.
     pub shard: ShardLimits,
     /// Caps of the tracker.
@@ -93,6 +98,8 @@ pub async fn run<E>(
 ) -> Result<Outcome, RunError<E>> {
     let started = Instant::now();
     let (hosts, _) = kernel_hosts(&options.pins);
+    let mut limits = options.shard;
+    limits.application.probed = options.source.plaintext;
     let mut source = LiveSource::attach(&options.source, &hosts)?;
     ready(&source);
     let mut engine = Engine {
@@ -103,7 +110,9 @@ pub async fn run<E>(
             options.wanted,
             false,
         ),
-        shard: Shard::new(0, options.shard),
+        shard: Shard::new(0, limits),
+        links: Links::new(options.plaintext),
+        randoms: Vec::new(),
         events: Vec::new(),
         last: At::default(),
         packets: 0,
@@ -155,6 +164,9 @@ pub async fn run<E>(
             result = source.next(&mut records) => result?,
         }
         engine.feed(&mut records);
+        for (target, at) in engine.randoms.drain(..) {
+            source.set_random_at(target, at);
+        }
         for (cookie, interest) in engine.shard.take_interests() {
             if let Some(verdict) = verdict(interest) {
                 // The flow then stays undecided, which costs bytes: no reason to stop watching.
@@ -183,6 +195,10 @@ pub async fn run<E>(
     summary.packets = engine.packets;
     summary.bytes = engine.bytes;
     summary.kernel = Some(source.counters()?);
+    summary.plaintext = source.tls_counters().map(|probes| PlaintextCounts {
+        probes,
+        links: engine.links.counters(),
+    });
     summary.dropped.insert("verdicts_undelivered", undelivered);
     summary.reloads = Some(reloaded);
     summary.identity = options.identity.map(|identity| identity.status());
@@ -197,12 +213,25 @@ pub async fn run<E>(
     })
 }
 
+/// Only kind, method and size of a message, and no other body.
+fn without_body(event: &mut FlowEvent) {
+    match &mut event.kind {
+        FlowEventKind::Message(message) => {
+            message.body = Bytes::new();
+            (message.params, message.result, message.error) = (None, None, None);
+        }
+        FlowEventKind::Document(document) => document.body = Bytes::new(),
+        _ => {}
+    }
+}
+
 fn verdict(interest: Interest) -> Option<FlowVerdict> {
     match interest {
         Interest::Undecided => None,
         Interest::Captured => Some(FlowVerdict::Captured),
         Interest::Watch => Some(FlowVerdict::Watch),
         Interest::HandshakeOnly => Some(FlowVerdict::HandshakeOnly),
+        Interest::Plaintext => Some(FlowVerdict::Plaintext),
         Interest::Ignored => Some(FlowVerdict::Ignored),
     }
 }
@@ -210,6 +239,9 @@ fn verdict(interest: Interest) -> Option<FlowVerdict> {
 struct Engine {
     correlator: Correlator,
     shard: Shard,
+    links: Links,
+    /// Where objects of TLS libraries were found to keep the `client_random`, for the kernel.
+    randoms: Vec<(u32, u32)>,
     events: Vec<Event>,
     last: At,
     packets: u64,
@@ -259,9 +291,124 @@ impl Engine {
                         cookie,
                     );
                 }
-                LiveRecord::Process { cookie, process, .. } => self.correlator.process(cookie, process),
+                LiveRecord::Process { cookie, process, .. } => {
+                    self.links.connected(cookie, process.pid);
+                    self.correlator.process(cookie, process);
+                }
+                LiveRecord::TlsObject {
+                    object,
+                    writes,
+                    process,
+                    target,
+                    memory_at,
+                    memory,
+                    ..
+                } => {
+                    let found = self.links.announced(
+                        object,
+                        Announced {
+                            process: &process,
+                            target,
+                            memory_at,
+                            memory: &memory,
+                            writes,
+                        },
+                    );
+                    self.randoms.extend(found.random_at.map(|place| (target, place)));
+                    if let Some(socket) = found.socket {
+                        self.correlator.process(socket, process);
+                    }
+                }
+                LiveRecord::Plaintext {
+                    at,
+                    object,
+                    written,
+                    offset,
+                    data,
+                } => self.plaintext(at, object, written, offset, data),
+                LiveRecord::TlsEnd {
+                    at,
+                    object,
+                    written,
+                    read,
+                } => self.tls_end(at, object, written, read),
             }
         }
+    }
+
+    /// Plaintext of a process goes into the flow that it belongs to.
+    fn plaintext(&mut self, at: At, object: Object, written: bool, offset: u64, data: Bytes) {
+        self.last = At {
+            time: at.time.max(self.last.time),
+            ..at
+        };
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        let mut place = self.links.place(object, written, offset, length);
+        if let Place::Open(process) = place {
+            let flow = self.shard.open_unlinked(at, &mut self.events);
+            if let Some(cookie) = flow.cookie {
+                self.correlator.process(cookie, process);
+            }
+            self.links.opened(object, &flow, written);
+            place = self.links.place(object, written, offset, length);
+        }
+        let Place::Flow {
+            flow,
+            direction,
+            lost,
+        } = place
+        else {
+            return;
+        };
+        if lost > 0 {
+            let gap = Piece::Gap {
+                direction,
+                bytes: lost,
+            };
+            self.shard.plaintext(&flow, at, gap, &mut self.events);
+        }
+        let data = Piece::Data { direction, data };
+        if !self.shard.plaintext(&flow, at, data, &mut self.events) {
+            self.links.late(length);
+        }
+        self.pass_events();
+    }
+
+    fn tls_end(&mut self, at: At, object: Object, written: u64, read: u64) {
+        let Some(ended) = self.links.ended(object, written, read) else {
+            return;
+        };
+        for (direction, bytes) in ended.lost {
+            if bytes > 0 {
+                let gap = Piece::Gap { direction, bytes };
+                self.shard.plaintext(&ended.flow, at, gap, &mut self.events);
+            }
+        }
+        self.shard
+            .plaintext(&ended.flow, at, Piece::End, &mut self.events);
+        if !ended.flow.linked {
+            self.shard.close_unlinked(&ended.flow, at, &mut self.events);
+        }
+        self.pass_events();
+    }
+
+    /// Events of flows go to where flows meet, and what the links need of them to those.
+    fn pass_events(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        for Event { mut event, .. } in events.drain(..) {
+            match &event.kind {
+                FlowEventKind::ClientHello(hello) => {
+                    self.links.hello(&event.flow.info, hello.random, event.at.time);
+                }
+                FlowEventKind::Close(_) => self.links.closed(event.flow.info.id),
+                _ => {}
+            }
+            if self.links.is_metadata(event.flow.info.id) {
+                without_body(&mut event);
+            }
+            self.correlator.event(event);
+        }
+        self.events = events;
     }
 
     /// Where a server of this machine listens that was seen to speak MCP. One a second: the look-up goes
@@ -281,9 +428,7 @@ impl Engine {
 
     fn packet(&mut self, packet: &Decoded) {
         self.shard.feed(packet, &mut self.events);
-        for event in self.events.drain(..) {
-            self.correlator.event(event.event);
-        }
+        self.pass_events();
     }
 
     fn tick(&mut self) {
@@ -294,18 +439,17 @@ impl Engine {
             packet: self.last.packet,
         };
         self.shard.tick(at, &mut self.events);
-        for event in self.events.drain(..) {
-            self.correlator.event(event.event);
+        for flow in self.links.impatient(at.time) {
+            self.shard.plaintext(&flow, at, Piece::GiveUp, &mut self.events);
         }
+        self.pass_events();
         self.correlator.tick(at);
         self.look_up_listener(at);
     }
 
     fn finish(&mut self) {
         self.shard.finish(self.last, &mut self.events);
-        for event in self.events.drain(..) {
-            self.correlator.event(event.event);
-        }
+        self.pass_events();
         self.correlator.finish(self.last);
     }
 }

@@ -8,8 +8,11 @@ mod judging;
 pub mod keep;
 mod limits;
 #[cfg(feature = "live")]
+mod links;
+#[cfg(feature = "live")]
 pub mod live;
 mod observe;
+pub mod plaintext;
 mod reading;
 pub mod record;
 pub mod replay;
@@ -17,6 +20,7 @@ pub mod shard;
 pub mod shards;
 mod shown;
 pub mod summary;
+mod tls;
 mod view;
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 use super::application::{Application, ApplicationCounters, ApplicationLimits, Interest};
 use crate::{
     decode::{Decoded, UdpDatagram},
-    flow::{Control, FlowCounters, FlowEnd, FlowInfo, FlowLimits, FlowRef, FlowTable, Handler},
+    flow::{Control, FlowCounters, FlowEnd, FlowId, FlowInfo, FlowLimits, FlowRef, FlowTable, Handler},
     mcp::{FlowEvent, FlowEventKind, conversation::Output},
     proto::tls::decrypt::KeyLog,
     types::{Anomaly, At, Direction},
@@ -35,18 +36,20 @@ pub struct ShardLimits {
 #[derive(Debug)]
 pub struct Shard {
     index: usize,
-    table: FlowTable<Application>,
-    handler: Applications,
+    pub(super) table: FlowTable<Application>,
+    pub(super) handler: Applications,
+    /// Streams of plaintext whose packets are not known.
+    pub(super) unlinked: HashMap<FlowId, (FlowRef, Application)>,
 }
 
 /// Receives what the flow table pushes.
 #[derive(Debug)]
-struct Applications {
-    limits: ApplicationLimits,
+pub(super) struct Applications {
+    pub(super) limits: ApplicationLimits,
     counters: ApplicationCounters,
     /// The packet at work.
-    at: At,
-    output: Vec<Event>,
+    pub(super) at: At,
+    pub(super) output: Vec<Event>,
     scratch: Output,
     interests: Vec<(u64, Interest)>,
     /// Logged secrets of TLS connections.
@@ -70,6 +73,7 @@ impl Shard {
                 interests: Vec::new(),
                 keys: None,
             },
+            unlinked: HashMap::new(),
         }
     }
 
@@ -112,6 +116,7 @@ impl Shard {
 
     /// The input is over: every flow ends.
     pub fn finish(&mut self, now: At, out: &mut Vec<Event>) {
+        self.end_unlinked(now, out);
         std::mem::swap(out, &mut self.handler.output);
         self.handler.at = now;
         self.table.finish(now.time, &mut self.handler);
@@ -136,15 +141,16 @@ impl Shard {
 
 impl Applications {
     /// Runs `step` on the application and turns what it says into events.
-    fn with<T>(
+    pub(super) fn with<T>(
         &mut self,
         flow: &FlowRef,
         app: &mut Application,
         step: impl FnOnce(&mut Application, &mut ApplicationCounters, &mut Output) -> T,
     ) -> T {
-        let before = flow.info.cookie.map(|_| app.interest());
+        let cookie = flow.info.cookie.filter(|_| flow.info.linked);
+        let before = cookie.map(|_| app.interest());
         let result = step(app, &mut self.counters, &mut self.scratch);
-        if let Some(cookie) = flow.info.cookie {
+        if let Some(cookie) = cookie {
             let after = app.interest();
             if before != Some(after) {
                 self.interests.push((cookie, after));
@@ -168,7 +174,7 @@ impl Applications {
         result
     }
 
-    fn emit(&mut self, flow: FlowRef, at: At, kind: FlowEventKind) {
+    pub(super) fn emit(&mut self, flow: FlowRef, at: At, kind: FlowEventKind) {
         self.output.push(Event {
             order: self.at.packet.order,
             event: FlowEvent { at, flow, kind },

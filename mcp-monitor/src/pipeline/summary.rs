@@ -4,11 +4,15 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
+#[cfg(feature = "live")]
+pub use super::links::LinkCounters;
 use super::{correlator::Correlator, shard::Shard};
 use crate::decode::Decoder;
 #[cfg(feature = "live")]
 use crate::{
-    attribution::kubernetes::IdentityStatus, sink::delivery::SinkCounters, source::live::KernelCounters,
+    attribution::kubernetes::IdentityStatus,
+    sink::delivery::SinkCounters,
+    source::live::{KernelCounters, tls::TlsCounters},
 };
 
 /// One JSON object; the keys are part of the contract.
@@ -46,6 +50,10 @@ pub struct Summary {
     #[cfg(feature = "live")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelCounters>,
+    /// Plaintext from TLS libraries; live only.
+    #[cfg(feature = "live")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plaintext: Option<PlaintextCounts>,
     /// Pins that were changed while running; live only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reloads: Option<Reloads>,
@@ -59,6 +67,18 @@ pub struct Summary {
     pub sinks: Option<BTreeMap<String, SinkCounters>>,
     /// Wall time of the run.
     pub seconds: f64,
+}
+
+/// Plaintext from the TLS libraries of processes.
+#[cfg(feature = "live")]
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct PlaintextCounts {
+    /// The probes.
+    #[serde(flatten)]
+    pub probes: TlsCounters,
+    /// How their plaintext found its flows.
+    #[serde(flatten)]
+    pub links: LinkCounters,
 }
 
 /// Changes of the pins of a running monitor.

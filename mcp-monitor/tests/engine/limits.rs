@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use mcp_monitor::pipeline::summary::PlaintextCounts;
 use mcp_monitor::{config::program::Limits, types::AnomalyKind};
 use mcp_monitor_tests::paths;
 
@@ -108,8 +109,8 @@ fn caps(page: &BTreeMap<Place, Row>) -> BTreeMap<Place, String> {
                 within = line.contains("Limits {");
             } else if within && let Some(field) = line.strip_prefix("pub ") {
                 let (name, kind) = field.trim_end_matches(',').split_once(": ").unwrap();
-                // Limits inside limits have rows of their own.
-                if !kind.ends_with("Limits") {
+                // Limits inside limits have rows of their own; a switch is no cap.
+                if !kind.ends_with("Limits") && kind != "bool" {
                     fields.insert(name.to_owned());
                 }
             }
@@ -210,6 +211,8 @@ fn is_sink_counter(counter: &str) -> bool {
 #[test]
 fn counters_and_keys_of_the_page_exist() {
     let (_, summary) = run(pcap(&timed([])));
+    // Of live runs only.
+    let plaintext = serde_json::to_value(PlaintextCounts::default()).unwrap();
     let kinds: BTreeSet<&str> = AnomalyKind::ALL.iter().map(|kind| kind.slug()).collect();
     let mut keys = BTreeSet::new();
     for ((file, name), row) in page() {
@@ -220,7 +223,10 @@ fn counters_and_keys_of_the_page_exist() {
             || is_sink_counter(counter)
             || counter
                 .strip_prefix("dropped.")
-                .is_some_and(|table| summary["dropped"].get(table).is_some());
+                .is_some_and(|table| summary["dropped"].get(table).is_some())
+            || counter
+                .strip_prefix("plaintext.")
+                .is_some_and(|count| plaintext.get(count).is_some());
         assert!(known, "{file} {name}: no counter {counter}");
         if !row.key.is_empty() {
             assert!(

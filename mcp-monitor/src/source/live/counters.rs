@@ -64,6 +64,16 @@ pub struct KernelCounters {
     pub malformed_records: u64,
     /// Drift verdicts on hosts that a swap of pins had just removed.
     pub stale_drifts: u64,
+    /// Packets of flows whose plaintext comes from the process.
+    pub encrypted: u64,
+    /// Calls of TLS libraries that carried plaintext.
+    pub tls_calls: u64,
+    /// TLS objects met.
+    pub tls_objects: u64,
+    /// Plaintext bytes lost before the ring.
+    pub tls_lost_bytes: u64,
+    /// TLS objects and calls that found no room.
+    pub tls_no_room: u64,
 }
 
 impl KernelCounters {
@@ -127,6 +137,11 @@ impl Counters {
             drifts: sum(Counter::Drifts),
             malformed_records: 0,
             stale_drifts: 0,
+            encrypted: sum(Counter::Encrypted),
+            tls_calls: sum(Counter::TlsCalls),
+            tls_objects: sum(Counter::TlsObjects),
+            tls_lost_bytes: sum(Counter::TlsLostBytes),
+            tls_no_room: sum(Counter::TlsNoRoom),
         };
         counters.seen = Counter::PACKETS
             .iter()

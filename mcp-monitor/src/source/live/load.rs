@@ -13,7 +13,7 @@ use aya::{
     programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr},
 };
 
-use super::{Features, LiveError, ProgramCost};
+use super::{Features, LiveError, LiveOptions, ProgramCost};
 
 /// Packet programs, and where they sit.
 const PACKETS: [(&str, CgroupSkbAttachType); 2] = [
@@ -53,6 +53,18 @@ pub(super) fn open_cgroup(given: Option<&Path>) -> Result<File, LiveError> {
     File::open(&path).map_err(|source| LiveError::Cgroup { path, source })
 }
 
+/// Depth below the root and id of a cgroup directory; zeros for the root itself.
+pub(super) fn depth_and_id(given: Option<&Path>) -> (u32, u64) {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = given.and_then(|dir| {
+        let root = cgroup2_root().ok()?.canonicalize().ok()?;
+        let dir = dir.canonicalize().ok()?;
+        let depth = dir.strip_prefix(root).ok()?.components().count();
+        Some((u32::try_from(depth).ok()?, fs::metadata(&dir).ok()?.ino()))
+    });
+    found.filter(|(depth, _)| *depth > 0).unwrap_or((0, 0))
+}
+
 /// Capabilities that are needed and not there.
 pub fn missing_capabilities() -> Vec<&'static str> {
     let effective = fs::read_to_string("/proc/self/status")
@@ -87,14 +99,26 @@ pub(super) fn random() -> u64 {
 }
 
 /// Loads maps and programs; nothing runs yet.
-pub(super) fn load(ring_bytes: u32, seed: u64, features: Features) -> Result<Ebpf, LiveError> {
-    let ring_bytes = ring_bytes.clamp(1 << 16, 1 << 30).next_power_of_two();
+///
+/// `below`: depth and id of the watched cgroup, for probes, which run in every process.
+pub(super) fn load(
+    options: &LiveOptions,
+    seed: u64,
+    features: Features,
+    below: (u32, u64),
+) -> Result<Ebpf, LiveError> {
+    let ring_bytes = options.ring_bytes.clamp(1 << 16, 1 << 30).next_power_of_two();
+    let has_plaintext = u8::from(options.plaintext);
+    let (level, cgroup) = below;
     let has_loop = u8::from(features.bpf_loop);
     let has_netns = u8::from(features.packet_netns);
     let mut programs = EbpfLoader::new()
         .override_global("SEED", &seed, true)
         .override_global("HAS_LOOP", &has_loop, true)
         .override_global("HAS_NETNS", &has_netns, true)
+        .override_global("HAS_PLAINTEXT", &has_plaintext, true)
+        .override_global("CGROUP_LEVEL", &level, true)
+        .override_global("CGROUP_ID", &cgroup, true)
         .map_max_entries("EVENTS", ring_bytes)
         .load(OBJECT)
         .map_err(|why| LiveError::Load(Box::new(why)))?;
@@ -142,14 +166,14 @@ fn call_program<'a>(programs: &'a mut Ebpf, name: &'static str) -> Result<&'a mu
         .map_err(program(name))
 }
 
-fn program(name: &'static str) -> impl FnOnce(aya::programs::ProgramError) -> LiveError {
+pub(super) fn program(name: &'static str) -> impl FnOnce(aya::programs::ProgramError) -> LiveError {
     move |source| LiveError::Program {
         name,
         source: Box::new(source),
     }
 }
 
-fn attaching(name: &'static str) -> impl FnOnce(aya::programs::ProgramError) -> LiveError {
+pub(super) fn attaching(name: &'static str) -> impl FnOnce(aya::programs::ProgramError) -> LiveError {
     move |source| LiveError::Attach {
         name,
         source: Box::new(source),

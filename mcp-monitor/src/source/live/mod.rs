@@ -10,6 +10,7 @@ mod features;
 mod load;
 mod pins;
 mod ring;
+pub mod tls;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,14 +23,17 @@ use aya::{
     Ebpf,
     maps::{HashMap as BpfHashMap, MapData, RingBuf},
 };
+use bytes::Bytes;
 use mcp_monitor_common::{flow::state, verdict::DriftKind};
 use tokio::io::unix::AsyncFd;
+use zeroize::Zeroizing;
 
 pub use self::{
     counters::KernelCounters,
     error::LiveError,
     features::Features,
     load::{cgroup2_root, missing_capabilities},
+    tls::Object,
 };
 use super::verdict::{PinnedHost, Verdicts};
 use crate::{
@@ -50,6 +54,8 @@ pub struct LiveOptions {
     /// Judge DNS answers, ClientHellos and connections in userspace even where the kernel can; off by
     /// default. For comparing the two: the verdicts are the same, some milliseconds later.
     pub userspace_verdicts: bool,
+    /// Read plaintext from the TLS libraries of processes; off by default.
+    pub plaintext: bool,
     /// Where pods are looked up.
     pub pods: Pods,
 }
@@ -61,6 +67,7 @@ impl Default for LiveOptions {
             ring_bytes: 64 << 20,
             batch: 1024,
             userspace_verdicts: false,
+            plaintext: false,
             pods: Pods::new(Duration::from_secs(300)),
         }
     }
@@ -75,6 +82,8 @@ pub enum FlowVerdict {
     HandshakeOnly,
     /// HTTP that was not MCP so far: its next request is wanted again.
     Watch,
+    /// TLS whose plaintext comes from the process: how the connection ends is wanted, and no payload.
+    Plaintext,
     /// Never of interest. Final.
     Ignored,
 }
@@ -85,6 +94,7 @@ impl FlowVerdict {
             Self::Captured => state::CAPTURED,
             Self::HandshakeOnly => state::HANDSHAKE,
             Self::Watch => state::WATCH,
+            Self::Plaintext => state::PLAINTEXT,
             Self::Ignored => state::IGNORED,
         }
     }
@@ -127,6 +137,49 @@ pub enum LiveRecord {
         /// Who.
         process: Arc<Process>,
     },
+    /// A process is about to use a TLS object for the first time, or does so.
+    TlsObject {
+        /// When.
+        at: At,
+        /// Which.
+        object: Object,
+        /// It writes; else it reads.
+        writes: bool,
+        /// Whose it is.
+        process: Arc<Process>,
+        /// The socket on which it was seen to send.
+        socket: Option<u64>,
+        /// Number of the library's file.
+        target: u32,
+        /// Where in the object `memory` lies.
+        memory_at: u32,
+        /// Memory in which the `client_random` of the connection is, as a rule with secrets beside it.
+        memory: Zeroizing<Vec<u8>>,
+    },
+    /// What a process wrote into TLS, or read from it.
+    Plaintext {
+        /// When.
+        at: At,
+        /// Which connection, as the process knows it.
+        object: Object,
+        /// Written, else read.
+        written: bool,
+        /// Where in its direction it begins. Bytes between the end of one record and this are lost.
+        offset: u64,
+        /// What.
+        data: Bytes,
+    },
+    /// A TLS object was freed.
+    TlsEnd {
+        /// When.
+        at: At,
+        /// Which.
+        object: Object,
+        /// Bytes written in all.
+        written: u64,
+        /// Bytes read in all.
+        read: u64,
+    },
 }
 
 /// How often a program ran and how long that took, as the kernel measured it.
@@ -151,6 +204,7 @@ pub struct LiveSource {
     reader: ring::Reader,
     features: Features,
     batch: usize,
+    tls: Option<(tls::Probes, tls::Scanner)>,
     /// Passes the kernel programs' diagnostics on, where they were built with any.
     log: Option<Box<dyn FnMut() + Send>>,
 }
@@ -172,7 +226,8 @@ impl LiveSource {
         let mut features = Features::probe()?;
         features.bpf_loop &= !options.userspace_verdicts;
         let seed = load::random();
-        let mut programs = load::load(options.ring_bytes, seed, features)?;
+        let below = load::depth_and_id(options.cgroup.as_deref());
+        let mut programs = load::load(options, seed, features, below)?;
         let log = load::log(&mut programs);
         let counts = counters::Counters::new(&mut programs)?;
         let decisions = load::take_hash(&mut programs, "DECISIONS")?;
@@ -186,6 +241,10 @@ impl LiveSource {
             Attribution::new(load::cgroup2_root().ok(), options.pods.clone()),
         );
         load::attach(&mut programs, &cgroup)?;
+        let tls = options
+            .plaintext
+            .then(|| Self::watch_libraries(&mut programs, options))
+            .flatten();
         Ok(Self {
             programs,
             ring,
@@ -195,8 +254,20 @@ impl LiveSource {
             reader,
             features,
             batch: options.batch.max(1),
+            tls,
             log,
         })
+    }
+
+    /// Packets are worth watching without plaintext too.
+    fn watch_libraries(programs: &mut Ebpf, options: &LiveOptions) -> Option<(tls::Probes, tls::Scanner)> {
+        let probes = tls::Probes::load(programs)
+            .inspect_err(|error| tracing::error!("TLS stays closed: {error}"))
+            .ok()?;
+        let scanner = tls::Scanner::start(options.cgroup.clone())
+            .inspect_err(|error| tracing::error!("TLS stays closed: no thread for the scan: {error}"))
+            .ok()?;
+        Some((probes, scanner))
     }
 
     /// Waits until there is at least one record and appends up to a batch of them to `out`.
@@ -207,7 +278,17 @@ impl LiveSource {
             if let Some(log) = &mut self.log {
                 log();
             }
-            let mut guard = self.ring.readable_mut().await.map_err(LiveError::Ring)?;
+            let mut guard = match &mut self.tls {
+                None => self.ring.readable_mut().await.map_err(LiveError::Ring)?,
+                Some((probes, scanner)) => tokio::select! {
+                    biased;
+                    change = scanner.change() => {
+                        probes.change(&mut self.programs, change);
+                        continue;
+                    }
+                    guard = self.ring.readable_mut() => guard.map_err(LiveError::Ring)?,
+                },
+            };
             let ring = guard.get_inner_mut();
             let before = out.len();
             for _ in 0..self.batch {
@@ -216,6 +297,10 @@ impl LiveSource {
                     break;
                 };
                 self.reader.read(&record, &self.pins, out);
+            }
+            let subjects = self.reader.take_subjects();
+            if let Some((_, scanner)) = &mut self.tls {
+                subjects.for_each(|subject| scanner.tell(subject));
             }
             if out.len() > before {
                 return Ok(());
@@ -247,6 +332,23 @@ impl LiveSource {
         counters.malformed_records = self.reader.malformed();
         counters.stale_drifts = self.reader.stale();
         Ok(counters)
+    }
+
+    /// TLS objects of the library `target` keep their `client_random` at this place; from now on only that
+    /// is read of them.
+    pub fn set_random_at(&mut self, target: u32, at: u32) {
+        if let Some((probes, _)) = &mut self.tls {
+            probes.random_at(target, at);
+        }
+    }
+
+    /// How the probes on TLS libraries fare; `None` where there are none.
+    pub fn tls_counters(&self) -> Option<tls::TlsCounters> {
+        let (probes, scanner) = self.tls.as_ref()?;
+        Some(tls::TlsCounters {
+            untold: scanner.untold(),
+            ..probes.counters()
+        })
     }
 
     /// What the programs cost, by their name; all zero unless the sysctl `kernel.bpf_stats_enabled` is 1.

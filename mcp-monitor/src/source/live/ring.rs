@@ -8,13 +8,21 @@ use mcp_monitor_common::{
     address::Address,
     client_hello::looks_like_tls,
     dns,
+    headers::TCP,
+    plaintext::{self, ExecRecord, ObjectEndRecord, ObjectRecord, PlaintextRecord},
     record::{DatagramRecord, DriftRecord, ProcessRecord, SegmentRecord, flags, kind},
     verdict::DriftKind,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::FromBytes;
+use zeroize::Zeroizing;
 
-use super::{LiveRecord, clock::Clock, pins::Pins};
+use super::{
+    LiveRecord,
+    clock::Clock,
+    pins::Pins,
+    tls::{Object, Subject},
+};
 use crate::{
     attribution::Attribution,
     decode::{TcpSegment, UdpDatagram},
@@ -30,6 +38,8 @@ pub(super) struct Reader {
     /// The walks that the kernel cannot do itself.
     verdicts: Option<Verdicts>,
     attribution: Attribution,
+    /// Processes that executed or connected since they were last taken.
+    subjects: Vec<Subject>,
 }
 
 /// Whose record it is.
@@ -49,7 +59,13 @@ impl Reader {
             stale: 0,
             verdicts,
             attribution,
+            subjects: Vec::new(),
         }
+    }
+
+    /// Processes whose TLS libraries are to be looked at, since the last call.
+    pub(super) fn take_subjects(&mut self) -> std::vec::Drain<'_, Subject> {
+        self.subjects.drain(..)
     }
 
     pub(super) fn swap(&mut self, hosts: &[PinnedHost]) {
@@ -72,6 +88,10 @@ impl Reader {
             Some(kind::DATAGRAM) => self.datagram(record, out),
             Some(kind::DRIFT) => self.drift(record, pins, out),
             Some(kind::PROCESS) => self.process(record, out),
+            Some(kind::TLS_OBJECT) => self.tls_object(record, out),
+            Some(kind::PLAINTEXT) => self.plaintext(record, out),
+            Some(kind::TLS_END) => self.tls_end(record, out),
+            Some(kind::EXEC) => self.exec(record),
             _ => None,
         };
         if read.is_none() {
@@ -186,6 +206,9 @@ impl Reader {
         let (head, _) = ProcessRecord::read_from_prefix(record).ok()?;
         let from = self.from(head.time, head.cookie, head.scope);
         let server = socket(&head.address, head.port);
+        if head.protocol == TCP {
+            self.subjects.push(Subject::Connected(head.pid));
+        }
         out.push(LiveRecord::Process {
             at: from.at,
             cookie: head.cookie,
@@ -199,6 +222,59 @@ impl Reader {
         }
         Some(())
     }
+
+    fn tls_object(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
+        let (head, rest) = ObjectRecord::read_from_prefix(record).ok()?;
+        let memory = rest.get(..usize::try_from(head.length).ok()?)?;
+        let from = self.from(head.time, 0, 0);
+        out.push(LiveRecord::TlsObject {
+            at: from.at,
+            object: object(head.pid, head.object, head.born),
+            writes: head.writes != 0,
+            process: self.attribution.process(head.pid, &head.comm, head.cgroup),
+            socket: cookie(head.socket),
+            target: head.target,
+            memory_at: head.at,
+            memory: Zeroizing::new(memory.to_vec()),
+        });
+        Some(())
+    }
+
+    fn plaintext(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
+        let (head, rest) = PlaintextRecord::read_from_prefix(record).ok()?;
+        let data = rest.get(..usize::try_from(head.length).ok()?)?;
+        let from = self.from(head.time, 0, 0);
+        out.push(LiveRecord::Plaintext {
+            at: from.at,
+            object: object(head.pid, head.object, head.born),
+            written: head.flags & plaintext::flags::WRITTEN != 0,
+            offset: head.offset,
+            data: Bytes::copy_from_slice(data),
+        });
+        Some(())
+    }
+
+    fn tls_end(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
+        let (head, _) = ObjectEndRecord::read_from_prefix(record).ok()?;
+        let from = self.from(head.time, 0, 0);
+        out.push(LiveRecord::TlsEnd {
+            at: from.at,
+            object: object(head.pid, head.object, head.born),
+            written: head.written,
+            read: head.read,
+        });
+        Some(())
+    }
+
+    fn exec(&mut self, record: &[u8]) -> Option<()> {
+        let (head, _) = ExecRecord::read_from_prefix(record).ok()?;
+        self.subjects.push(Subject::Executed(head.pid));
+        Some(())
+    }
+}
+
+fn object(pid: u32, address: u64, born: u64) -> Object {
+    Object { pid, address, born }
 }
 
 /// The ring, to be awaited.

@@ -1,0 +1,375 @@
+//! HTTPS between real MCP peers, whose plaintext the monitor reads from their TLS libraries.
+//!
+//! Needs what the other live tests need. Only the agent's cgroup is watched, so the server's end of
+//! each connection, which has the same library, must add nothing.
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mcp_monitor_tests::binary;
+use mcp_monitor_tests::certificate::Certificate;
+use mcp_monitor_tests::monitor::{Monitor, Options, Watched};
+use mcp_monitor_tests::peers::{self, Client, Counted, Server};
+use mcp_monitor_tests::privileges;
+use mcp_monitor_tests::process::Process;
+use mcp_monitor_tests::scene::{APPROVED, Family, NAME, ROGUE, Scene};
+use mcp_monitor_tests::undo::TempDir;
+use serde_json::{Value, json};
+
+const PORT: u16 = 8443;
+const SESSION: Duration = Duration::from_secs(120);
+
+/// Whether the test can run here; says loudly if it cannot.
+fn ready(test: &str) -> bool {
+    let Err(reason) = privileges::check() else {
+        peers::install().expect("the MCP peers");
+        return true;
+    };
+    assert!(
+        !privileges::must_not_skip(),
+        "{test} cannot run, and CI must not skip: {reason:#}"
+    );
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason:#}");
+    false
+}
+
+struct Stage {
+    scene: Scene,
+    certificate: Certificate,
+    dir: TempDir,
+}
+
+impl Stage {
+    fn new() -> Result<Self> {
+        let dir = TempDir::new()?;
+        std::fs::write(
+            dir.path().join("pins.yaml"),
+            format!(
+                "version: 1\n\
+                 endpoints:\n\
+                 \x20 - name: market-data\n\
+                 \x20   url: https://{NAME}:{PORT}/mcp\n\
+                 \x20   mcp: {{transport: streamable-http, min_protocol_version: \"2025-03-26\",\n\
+                 \x20     tools: {{get_quote: \"sha256:{}\"}}}}\n\
+                 \x20   first_party: true\n\
+                 resolvers: [10.96.0.10]\n",
+                // Of no definition: what is listed over either scheme differs from it.
+                "0".repeat(64)
+            ),
+        )?;
+        Ok(Self {
+            scene: Scene::new()?,
+            certificate: Certificate::new(dir.path())?,
+            dir,
+        })
+    }
+
+    fn monitor(&self, config: &str) -> Result<Monitor> {
+        let file = self.dir.path().join("config.yaml");
+        std::fs::write(&file, config)?;
+        Monitor::start(&Options {
+            pins: Some(self.dir.path().join("pins.yaml")),
+            cgroup: Some(self.scene.cgroup.path().to_owned()),
+            config: Some(file),
+            arguments: vec!["--emit".into(), "alerts,messages,flows".into()],
+            ..Options::default()
+        })
+    }
+
+    fn server(&self, tls: &str) -> Result<Process> {
+        let mut options = self.tls();
+        options["max"] = json!(tls);
+        Server::PythonJson.start(&self.scene.approved, PORT, &json!({"tls": options}))
+    }
+
+    fn tls(&self) -> Value {
+        json!({"cert": self.certificate.cert, "key": self.certificate.key})
+    }
+
+    fn client(&self, client: Client, options: &Value) -> Result<Process> {
+        let mut all = json!({"url": format!("https://{NAME}:{PORT}/mcp")});
+        for (key, value) in options.as_object().into_iter().flatten() {
+            all[key] = value.clone();
+        }
+        let trust = [
+            ("SSL_CERT_FILE", self.certificate.cert.as_path()),
+            ("NODE_EXTRA_CA_CERTS", self.certificate.cert.as_path()),
+        ];
+        client.start_with(&self.scene.agent, self.scene.cgroup.path(), &all, &trust)
+    }
+}
+
+fn records(watched: &Watched, schema: &str) -> Vec<Value> {
+    let wanted = format!("mcp-monitor.{schema}/1");
+    watched
+        .stdout
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|record: &Value| record["schema"] == *wanted)
+        .collect()
+}
+
+fn plaintext(watched: &Watched, what: &str) -> u64 {
+    watched.summary["plaintext"][what].as_u64().unwrap_or(u64::MAX)
+}
+
+/// Every message that the SDK counted, once, on flows with the right ends.
+fn assert_seen(watched: &Watched, counted: &Counted) {
+    for (path, sdk) in &counted.0 {
+        let seen = binary::count(&watched.summary, path);
+        assert_eq!(
+            seen, *sdk,
+            "{path}: the monitor against the SDK's own log\n{:#}\n{}",
+            watched.summary, watched.stderr
+        );
+    }
+    for loss in [
+        "lost_bytes",
+        "late_bytes",
+        "unclaimed_bytes",
+        "unlinked",
+        "refused",
+    ] {
+        assert_eq!(
+            plaintext(watched, loss),
+            0,
+            "plaintext.{loss}: {}",
+            watched.summary
+        );
+    }
+    assert!(plaintext(watched, "linked") > 0, "{}", watched.summary);
+    for message in records(watched, "message") {
+        let flow = &message["flow"];
+        assert_eq!(flow["plaintext"], "uprobe", "{message}");
+        assert_eq!(flow["client"]["ip"], "10.1.0.5", "{message}");
+        assert_eq!(flow["server"]["ip"], APPROVED.v4, "{message}");
+        assert_eq!(flow["server"]["port"], PORT, "{message}");
+    }
+}
+
+fn https(test: &str, client: Client, version: &str) {
+    if !ready(test) {
+        return;
+    }
+    let run = || -> Result<(Counted, Watched)> {
+        let stage = Stage::new()?;
+        let monitor = stage.monitor("{}\n")?;
+        let _server = stage.server(version)?;
+        let mut client = stage.client(client, &json!({}))?;
+        client.wait(SESSION)?;
+        Ok((Counted::read(&client)?, monitor.stop()?))
+    };
+    let (counted, watched) = run().expect("a session, watched");
+    assert!(counted.0["mcp.requests"] > 10, "a session worth the name");
+    assert_seen(&watched, &counted);
+}
+
+#[test]
+fn python_tls13() {
+    https("python_tls13", Client::Python, "1.3");
+}
+
+#[test]
+fn python_tls12() {
+    https("python_tls12", Client::Python, "1.2");
+}
+
+#[test]
+fn typescript_tls13() {
+    https("typescript_tls13", Client::TypeScript, "1.3");
+}
+
+#[test]
+fn typescript_tls12() {
+    https("typescript_tls12", Client::TypeScript, "1.2");
+}
+
+/// A process that runs already when the monitor comes: its next connection is seen whole.
+#[test]
+fn a_process_that_was_there_before() {
+    if !ready("a_process_that_was_there_before") {
+        return;
+    }
+    let run = || -> Result<(Vec<Value>, Watched)> {
+        let stage = Stage::new()?;
+        let _server = stage.server("1.3")?;
+        let mut client = stage.client(Client::TypeScript, &json!({"sessions": 2, "pause_ms": 8000}))?;
+        let first = client
+            .stdout
+            .wait_for(SESSION, |line| line.contains(r#""event":"session""#));
+        ensure!(first.is_some(), "no first session: {}", client.stderr.text());
+        let monitor = stage.monitor("{}\n")?;
+        client.wait(SESSION)?;
+        let lines = client.stdout.all();
+        let after = lines
+            .iter()
+            .position(|line| line.contains(r#""event":"session""#))
+            .context("no end of the first session")?;
+        let messages = lines
+            .iter()
+            .skip(after)
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .filter(|event: &Value| event["event"] == "message")
+            .collect();
+        Ok((messages, monitor.stop()?))
+    };
+    let (messages, watched) = run().expect("two sessions, the second watched");
+    let count = |kind: &str| messages.iter().filter(|message| message["kind"] == kind).count();
+    assert!(count("request") > 10);
+    for (kind, path) in [("request", "mcp.requests"), ("response", "mcp.responses")] {
+        let seen = binary::count(&watched.summary, path);
+        assert_eq!(
+            seen,
+            count(kind) as u64,
+            "{path}: {}\n{}",
+            watched.summary,
+            watched.stderr
+        );
+    }
+}
+
+/// An attack on a server: its name moves to a host that plays it with an older protocol and an edited
+/// tool, and then redirects.
+fn attack(https: bool) -> Result<(BTreeSet<String>, Watched)> {
+    let stage = Stage::new()?;
+    let scheme = if https { "https" } else { "http" };
+    let monitor = stage.monitor("{}\n")?;
+    let tls = |mut options: Value| {
+        if https {
+            options["tls"] = stage.tls();
+        }
+        options
+    };
+    let mut server = Server::PythonJson.start(&stage.scene.approved, PORT, &tls(json!({})))?;
+    let options = json!({
+        "url": format!("{scheme}://{NAME}:{PORT}/mcp"), "full": false, "calls": 1, "sdk": "1.30",
+        "headers": {"x-api-key": "mk-0123456789abcdef01234"},
+    });
+    stage.client(Client::TypeScript, &options)?.wait(SESSION)?;
+    server.stop(Duration::from_secs(10))?;
+    let rogue = tls(json!({"next": format!("{scheme}://{}:9443", ROGUE.v4)}));
+    stage.scene.place(ROGUE, &[Family::V4]);
+    let _rogue = Server::Script("rogue.mjs").start(&stage.scene.rogue, PORT, &rogue)?;
+    for _ in 0..2 {
+        stage.client(Client::TypeScript, &options)?.wait(SESSION)?;
+    }
+    let watched = monitor.stop()?;
+    let seen_how = if https { "uprobe" } else { "packet" };
+    let rules = records(&watched, "alert")
+        .iter()
+        .filter(|alert| alert["flow"]["plaintext"] == seen_how)
+        .inspect(|alert| assert_eq!(alert["process"]["comm"], "node", "{alert}"))
+        .filter_map(|alert| Some(alert["rule"].as_str()?.to_owned()))
+        .collect();
+    Ok((rules, watched))
+}
+
+/// The rules that need plaintext fire over HTTPS as they do over HTTP.
+#[test]
+fn a_rogue_server_is_found_over_https() {
+    if !ready("a_rogue_server_is_found_over_https") {
+        return;
+    }
+    let (over_http, _) = attack(false).expect("an attack over HTTP");
+    let (over_https, watched) = attack(true).expect("an attack over HTTPS");
+    // What the scheme itself is about is told apart: credentials in the clear, and the pinned scheme.
+    let of_scheme = |rule: &&String| !["CR-01", "DG-01", "DG-02"].contains(&rule.as_str());
+    let wanted: BTreeSet<&String> = over_http.iter().filter(of_scheme).collect();
+    assert!(wanted.len() >= 4, "an attack worth the name: {over_http:?}");
+    for rule in wanted {
+        assert!(
+            over_https.contains(rule),
+            "{rule} over HTTPS: {over_https:?}, over HTTP {over_http:?}\n{:#}",
+            watched.summary
+        );
+    }
+    for rule in ["DG-06", "TD-01", "RED-01", "RED-02"] {
+        assert!(over_https.contains(rule), "{rule}: {over_https:?}");
+    }
+}
+
+/// Off is off: no probe, no plaintext, and the flow says so.
+#[test]
+fn plaintext_can_be_turned_off() {
+    if !ready("plaintext_can_be_turned_off") {
+        return;
+    }
+    let run = |config: &str| -> Result<Watched> {
+        let stage = Stage::new()?;
+        let monitor = stage.monitor(config)?;
+        let _server = stage.server("1.3")?;
+        stage
+            .client(Client::Python, &json!({"calls": 1}))?
+            .wait(SESSION)?;
+        monitor.stop()
+    };
+    let watched = run("plaintext: {mode: off}\n").expect("a session");
+    assert!(watched.summary["plaintext"].is_null(), "{}", watched.summary);
+    assert_eq!(binary::count(&watched.summary, "mcp.requests"), 0);
+    let watched = run("plaintext: {mode: metadata}\n").expect("a session");
+    assert!(
+        binary::count(&watched.summary, "mcp.requests") > 3,
+        "{:#}",
+        watched.summary
+    );
+    for message in records(&watched, "message") {
+        assert!(message["body"].is_null(), "{message}");
+    }
+}
+
+/// Clients that live for one request, with OpenSSL and with GnuTLS, in HTTP/1.1 and HTTP/2.
+#[test]
+fn short_lived_clients() {
+    if !ready("short_lived_clients") {
+        return;
+    }
+    let run = || -> Result<Watched> {
+        let stage = Stage::new()?;
+        let monitor = stage.monitor("{}\n")?;
+        let _server = stage.server("1.3")?;
+        let url = format!("https://{NAME}:{PORT}/mcp");
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "curl", "version": "1"}}});
+        for version in ["1.2", "1.3"] {
+            let mut curl = stage.scene.agent.command_in(stage.scene.cgroup.path(), "curl");
+            curl.args(["-sS", "--fail", "--tls-max", version, "--cacert"])
+                .arg(&stage.certificate.cert);
+            curl.args(["-H", "content-type: application/json"]);
+            curl.args(["-H", "accept: application/json, text/event-stream"]);
+            curl.args(["-d", &body.to_string(), &url]);
+            let said = mcp_monitor_tests::process::output(&mut curl)?;
+            ensure!(said.contains("serverInfo"), "{said}");
+        }
+        let mut gnutls = stage.scene.agent.command_in(stage.scene.cgroup.path(), "python3");
+        gnutls
+            .arg(peers::dir().join("curl_gnutls.py"))
+            .arg(&url)
+            .arg(&stage.certificate.cert);
+        gnutls.arg(body.to_string());
+        let said = mcp_monitor_tests::process::output(&mut gnutls)?;
+        ensure!(said.contains("serverInfo"), "{said}");
+        // The last of it may still be on its way.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < deadline && monitor.stdout().all().len() < 6 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        monitor.stop()
+    };
+    let watched = run().expect("three clients, watched");
+    assert_eq!(
+        binary::count(&watched.summary, "mcp.methods.initialize"),
+        3,
+        "{:#}\n{}",
+        watched.summary,
+        watched.stderr
+    );
+    assert_eq!(
+        binary::count(&watched.summary, "mcp.responses"),
+        3,
+        "{:#}",
+        watched.summary
+    );
+}
