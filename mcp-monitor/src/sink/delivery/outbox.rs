@@ -188,6 +188,7 @@ impl Outbox {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests {
     use std::{collections::BTreeSet, time::Duration};
 

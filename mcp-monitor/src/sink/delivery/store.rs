@@ -178,6 +178,7 @@ impl Store {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests {
     use super::{super::Kind, *};
 

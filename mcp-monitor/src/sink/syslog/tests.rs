@@ -96,6 +96,6 @@ proptest! {
                 _ => {}
             }
         }
-        prop_assert_eq!(&data[end.unwrap()..], "] HIGH DNS-01 moved");
+        prop_assert_eq!(data.get(end.unwrap()..).unwrap(), "] HIGH DNS-01 moved");
     }
 }
