@@ -419,6 +419,7 @@ impl Iterator for Walk<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
