@@ -41,6 +41,10 @@ counters! {
     RingFull,
     /// Payload bytes lost with them.
     RingFullBytes,
+    /// Records with payload of connections given up while the ring was nearly full, to leave room for the rest.
+    Shed,
+    /// Payload bytes lost with them.
+    ShedBytes,
     /// Packets lost because every scratch buffer of the CPU was in use.
     ScratchBusy,
     /// Packets whose payload could not be read from the socket buffer.

@@ -139,7 +139,7 @@ unsafe fn chunk(skb: Skb, slot: *mut Slot) -> bool {
         if !fill(skb, slot, (*slot).headers.payload_at.wrapping_add(offset), piece) {
             return false;
         }
-        maps::output(
+        maps::output_payload(
             ptr::addr_of!((*slot).head).cast(),
             piece.wrapping_add(SEGMENT as u64),
             piece,

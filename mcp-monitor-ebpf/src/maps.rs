@@ -8,7 +8,9 @@ use aya_ebpf::{
     btf_maps::SkStorage,
     helpers::{
         bpf_get_netns_cookie,
-        generated::{bpf_get_current_ancestor_cgroup_id, bpf_ringbuf_output, bpf_sk_storage_get},
+        generated::{
+            bpf_get_current_ancestor_cgroup_id, bpf_ringbuf_output, bpf_ringbuf_query, bpf_sk_storage_get,
+        },
     },
     macros::{btf_map, map},
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
@@ -206,6 +208,39 @@ pub(crate) fn learn(address: &Address, pattern: u64) {
             let _ = LEARNED.insert(address, Learned::new(pattern), 0);
         }
     }
+}
+
+/// As [`output`], for payload of a connection: the first to go when the ring is nearly full, so that who
+/// connects where, names and drift still get through.
+///
+/// # Safety
+///
+/// `data` must be readable for `length` bytes.
+#[inline(always)]
+pub(crate) unsafe fn output_payload(data: *const u8, length: u64, payload: u64) {
+    if payload != 0 && is_crowded() {
+        count(Counter::Shed);
+        add(Counter::ShedBytes, payload);
+        return;
+    }
+    // SAFETY: by contract.
+    unsafe { output(data, length, payload) };
+}
+
+/// Less than an eighth of the ring is free.
+#[inline(always)]
+fn is_crowded() -> bool {
+    const BPF_RB_AVAIL_DATA: u64 = 0;
+    const BPF_RB_RING_SIZE: u64 = 1;
+    let ring = core::ptr::from_ref(&EVENTS).cast_mut().cast::<c_void>();
+    // SAFETY: the ring, and what is asked of it (5.8).
+    let (used, size) = unsafe {
+        (
+            bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA),
+            bpf_ringbuf_query(ring, BPF_RB_RING_SIZE),
+        )
+    };
+    used > size - (size >> 3)
 }
 
 /// Sends `length` bytes at `data` up. Counts a record, or its loss.

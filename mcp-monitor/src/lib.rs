@@ -32,8 +32,8 @@ pub mod sink;
 
 pub mod attribution;
 
-pub mod telemetry;
-
 pub mod pipeline;
+
+pub mod telemetry;
 
 pub mod cli;

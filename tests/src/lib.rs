@@ -7,6 +7,7 @@
 
 pub mod binary;
 pub mod generate;
+pub mod http;
 pub mod paths;
 pub mod transcript;
 

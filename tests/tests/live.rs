@@ -106,6 +106,8 @@ fn rules(alerts: &[Value]) -> Vec<String> {
 const KERNEL_LOSSES: &[&str] = &[
     "ring_full",
     "ring_full_bytes",
+    "shed",
+    "shed_bytes",
     "scratch_busy",
     "unreadable",
     "too_large_bytes",

@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 
 const INCIDENT: &str = "tests/captures/demo/demo.pcap";
 const PINS: &str = "tests/captures/demo/pins.yaml";
-const QUIET: &str = "tests/captures/benign/lo-py-json.pcap";
 
 /// Whether a program is there; says loudly if it is not.
 fn has(test: &str, program: &str) -> bool {
@@ -76,10 +75,14 @@ impl Site {
         Ok((ran.records()?, summary["sinks"].clone()))
     }
 
-    /// Replays a capture without alerts until a sink's spool is empty.
+    /// Replays an empty capture until a sink's spool is empty.
     fn drain(&self, sink: &str) -> Result<Value> {
+        // A pcap file of Ethernet without a packet.
+        let empty = self.path().join("empty.pcap");
+        let words = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1];
+        std::fs::write(&empty, words.map(u32::to_le_bytes).concat())?;
         for _ in 0..20 {
-            let (_, sinks) = self.replay(QUIET)?;
+            let (_, sinks) = self.replay(&empty.display().to_string())?;
             if sinks[sink]["spooled"] == 0 {
                 return Ok(sinks[sink].clone());
             }

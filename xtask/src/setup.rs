@@ -64,6 +64,10 @@ const TOOLS: &[Tool] = &[
         package: "prometheus",
     },
     Tool {
+        program: "chromium",
+        package: "chromium",
+    },
+    Tool {
         program: "buildah",
         package: "buildah",
     },

@@ -79,7 +79,9 @@ pub fn run(args: &Args) -> Result<()> {
         });
     }
     if wants(Part::Golden) {
-        step(&mut steps, "golden", || end_to_end(&["captures", "cli"], &[]));
+        step(&mut steps, "golden", || {
+            end_to_end(&["captures", "cli", "fleet"], &[])
+        });
         // Its table of rules is shown.
         step(&mut steps, "rules", || {
             end_to_end(&["rules", "corpus"], &["--nocapture"])
@@ -108,6 +110,9 @@ pub fn run(args: &Args) -> Result<()> {
     if wants(Part::Sinks) {
         step(&mut steps, "sinks", || {
             end_to_end(&["sinks"], &["--test-threads=2"])
+        });
+        step(&mut steps, "observe", || {
+            end_to_end(&["observe"], &["--test-threads=1"])
         });
     }
     conclude(&steps)

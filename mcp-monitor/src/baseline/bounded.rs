@@ -38,6 +38,16 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         }
     }
 
+    /// Entries held.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// It holds none.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
     /// The entry, now the most recently used.
     pub fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
     where

@@ -344,6 +344,11 @@ impl Learned {
         rows
     }
 
+    /// How many facts are remembered.
+    pub fn known(&self) -> u64 {
+        u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
+    }
+
     /// How many facts made room for others.
     pub fn evicted(&self) -> u64 {
         self.entries.evicted()

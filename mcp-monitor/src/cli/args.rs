@@ -174,6 +174,11 @@ pub struct RunArgs {
     /// Begin with what this state file remembers, and keep in it alerts and what is learned
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// Serve the page, metrics, health and alerts over HTTP here [default: `http` of --config, else
+    /// not at all]. Other than on loopback it wants `http.token` or `http.client_ca`
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, require_equals = true,
+        default_missing_value = "127.0.0.1:9464")]
+    pub http: Option<std::net::SocketAddr>,
 }
 
 /// `reload`.

@@ -16,6 +16,8 @@ mod rules;
 #[cfg(feature = "live")]
 mod run;
 #[cfg(feature = "live")]
+mod service;
+#[cfg(feature = "live")]
 mod sinks;
 mod state;
 

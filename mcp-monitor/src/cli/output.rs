@@ -1,6 +1,15 @@
 //! Records to standard output, the summary to where it was asked for.
 
 use std::{fs, io::Write, path::Path};
+#[cfg(feature = "live")]
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use super::{
     Failure,
@@ -38,10 +47,124 @@ pub(super) fn write_summary(path: Option<&Path>, summary: &Summary) -> Result<()
     written.map_err(|e| Failure::Work(format!("cannot write the summary to {}: {e}", path.display())))
 }
 
+/// Records that wait for a slow reader of standard output; further ones are lost to it, and counted.
+#[cfg(feature = "live")]
+const WAITING: usize = 8192;
+
+/// Standard output behind a thread: live, a reader that stops reading must not stop the packet loop.
+#[cfg(feature = "live")]
+pub(super) struct Detached {
+    sender: Option<crossbeam_channel::Sender<Record>>,
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+#[cfg(feature = "live")]
+#[derive(Default)]
+struct Shared {
+    lost: AtomicU64,
+    failure: Mutex<Option<String>>,
+}
+
+#[cfg(feature = "live")]
+impl Detached {
+    pub(super) fn start(args: &OutputArgs) -> Result<Self, Failure> {
+        let (sender, records) = crossbeam_channel::bounded::<Record>(WAITING);
+        let shared = Arc::new(Shared::default());
+        let (mut output, own) = (Output::new(args), shared.clone());
+        let thread = std::thread::Builder::new()
+            .name("output".into())
+            .spawn(move || {
+                for record in &records {
+                    let written = output.write(std::slice::from_ref(&record));
+                    // An alert must not wait for a full buffer.
+                    let flushed = if records.is_empty() {
+                        output.flush()
+                    } else {
+                        Ok(())
+                    };
+                    if let Err(Failure::Work(error) | Failure::Usage(error)) = written.and(flushed) {
+                        *own.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        return;
+                    }
+                }
+            })
+            .map_err(Failure::work)?;
+        Ok(Self {
+            sender: Some(sender),
+            thread: Some(thread),
+            shared,
+        })
+    }
+
+    /// Takes records; those for which there is no place are counted as lost.
+    pub(super) fn write(&self, records: Vec<Record>) -> Result<(), Failure> {
+        for record in records {
+            let sent = self.sender.as_ref().map(|sender| sender.try_send(record));
+            if let Some(Err(error)) = sent {
+                if error.is_disconnected() {
+                    return self.failure();
+                }
+                self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is written, but no longer than `grace`; what is not written then is lost.
+    pub(super) fn finish(&mut self, grace: Duration) -> Result<(), Failure> {
+        let Some(sender) = self.sender.take() else {
+            return Ok(());
+        };
+        let end = Instant::now().checked_add(grace);
+        while !sender.is_empty() && end.is_some_and(|end| Instant::now() < end) && !self.is_over() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let left = u64::try_from(sender.len()).unwrap_or(u64::MAX);
+        drop(sender);
+        while !self.is_over() && end.is_some_and(|end| Instant::now() < end) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if !self.is_over() {
+            // The one that is being written, too.
+            let left = left.saturating_add(1);
+            self.shared.lost.fetch_add(left, Ordering::Relaxed);
+            tracing::error!(
+                records = left,
+                "nobody reads standard output: what was left is lost"
+            );
+        }
+        self.failure()
+    }
+
+    /// Counts what is lost, for whoever shows it.
+    pub(super) fn lost(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let shared = self.shared.clone();
+        move || shared.lost.load(Ordering::Relaxed)
+    }
+
+    fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn failure(&self) -> Result<(), Failure> {
+        match self
+            .shared
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            Some(error) => Err(Failure::Work(error)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Standard output as records go there.
 pub(super) struct Output {
     writer: RecordWriter<std::io::Stdout>,
-    /// What goes out; other records are made for the state file and for sinks only.
+    /// What goes out; other records are made for the state file, the page and sinks only.
     wanted: Wanted,
     closed: bool,
 }

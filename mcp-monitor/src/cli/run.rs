@@ -17,7 +17,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Failure, args::RunArgs, output, policy, policy::Policy, reload, sinks, state};
+use super::{Failure, args::RunArgs, output, policy, policy::Policy, reload, service::Service, sinks, state};
 use crate::{
     alert::{AlerterOptions, Mode},
     attribution::{
@@ -30,6 +30,7 @@ use crate::{
         correlator::Wanted,
         keep::{Changes, Learning},
         live::{self, Keep, RunError, RunOptions},
+        progress::Progress,
         record::Record,
         replay::Outcome,
     },
@@ -38,7 +39,10 @@ use crate::{
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let policy = policy::load(&args.policy)?;
+    let refused = Arc::new(AtomicU64::new(0));
+    let mut service = Service::begin(args, &policy, refused.clone())?;
     let keeper = state::Keeper::open(args.state.as_deref(), &policy.program)?;
+    service.connect(keeper.as_ref().map(|keeper| keeper.health.clone()));
     let keeper = keeper.map(|keeper| Rc::new(RefCell::new(keeper)));
     let mut options = options(&policy);
     if let Some(cgroup) = &args.cgroup {
@@ -55,7 +59,9 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         })?);
     }
     options.wanted = args.output.wanted();
-    options.wanted.alerts |= keeper.is_some();
+    options.wanted.alerts |= keeper.is_some() || service.shows();
+    options.wanted.flows |= service.shows();
+    options.progress = service.board.progress.clone();
     let sinks = sinks::start(&policy.program)?;
     if let Some(sinks) = &sinks {
         sinks::want(sinks, &mut options.wanted);
@@ -73,19 +79,36 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         );
     }
     options.identity = identity(&policy.program, &options.source.pods)?;
-    let mut out = output::Output::new(&args.output);
-    let mut outcome = watch(options, policy.file.clone(), None, |records| {
-        if let Some(sinks) = &sinks {
-            sinks::offer(sinks, &records);
-        }
-        if let Some(keeper) = &keeper {
-            keeper.borrow_mut().try_keep(None, &records);
-        }
-        out.write(&records)?;
-        // An alert must not wait for a full buffer.
-        out.flush()
-    })?;
-    out.flush()?;
+    let mut out = output::Detached::start(&args.output)?;
+    let lost = out.lost();
+    let sinks_status = sinks.as_ref().map(|sinks| sinks.status());
+    let board = service.board.clone();
+    options.publish = Some(Box::new(move |mut status| {
+        status.summary.dropped.insert("records_unwritten", lost());
+        status.summary.sinks = sinks_status.as_ref().map(|sinks| sinks.snapshot());
+        board.publish(status);
+    }));
+    let board = service.board.clone();
+    let watched = watch(
+        options,
+        policy.file.clone(),
+        None,
+        refused,
+        &mut service,
+        |records| {
+            if let Some(sinks) = &sinks {
+                sinks::offer(sinks, &records);
+            }
+            if let Some(keeper) = &keeper {
+                keeper.borrow_mut().try_keep(None, &records);
+            }
+            board.take(&records);
+            out.write(records)
+        },
+    );
+    let mut outcome = watched?;
+    out.finish(policy.program.service.grace)?;
+    outcome.summary.dropped.insert("records_unwritten", out.lost()());
     if let Some(keeper) = &keeper {
         keeper.borrow_mut().try_keep(Some(Changes::default()), &[]);
     }
@@ -105,7 +128,15 @@ pub(super) fn learn(policy: &Policy, span: Duration) -> Result<Outcome, Failure>
         options: policy.program.baseline.learning(),
         ..Learning::default()
     });
-    watch(options, None, Some(span), |_| Ok(()))
+    let mut service = Service::quiet();
+    watch(
+        options,
+        None,
+        Some(span),
+        Arc::default(),
+        &mut service,
+        |_| Ok(()),
+    )
 }
 
 fn options(policy: &Policy) -> RunOptions {
@@ -114,6 +145,8 @@ fn options(policy: &Policy) -> RunOptions {
         fingerprint_key: program.fingerprint_key.map(|key| key.0),
         learning: None,
         keep: None,
+        progress: Arc::new(Progress::default()),
+        publish: None,
         pins: policy.pins.clone(),
         origins: policy.origins.clone(),
         identity: None,
@@ -180,13 +213,15 @@ fn watch(
     options: RunOptions,
     pins_file: Option<PathBuf>,
     span: Option<Duration>,
+    refused: Arc<AtomicU64>,
+    service: &mut Service,
     emit: impl FnMut(Vec<Record>) -> Result<(), Failure>,
 ) -> Result<Outcome, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::work)?;
-    let refused = Arc::new(AtomicU64::new(0));
+    let board = service.board.clone();
     let mut outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::work)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::work)?;
@@ -202,11 +237,13 @@ fn watch(
                 _ = interrupt.recv() => {}
                 () = over => {}
             }
+            board.stop();
         };
         let (sender, reloads) = mpsc::channel(1);
         tokio::spawn(reload::watch(pins_file, sender, refused.clone()));
         let endpoints = options.pins.endpoints.len();
         let ready = |source: &crate::source::live::LiveSource| {
+            service.attached();
             tracing::info!(endpoints, features = ?source.features(), "watching");
         };
         live::run(options, shutdown, reloads, ready, emit)

@@ -1,8 +1,12 @@
 //! The state file of a run.
 
 use std::path::{Path, PathBuf};
+#[cfg(feature = "live")]
+use std::sync::{PoisonError, atomic::Ordering};
 
 use super::Failure;
+#[cfg(feature = "live")]
+use crate::telemetry::state_health::StateHealth;
 use crate::{
     config::program::Program,
     pipeline::{
@@ -14,6 +18,10 @@ use crate::{
 
 /// Alerts that are written together in replay.
 const ALERTS_AT_ONCE: usize = 256;
+/// Rows of each kind that wait while the file cannot be written (disk full, read-only); the oldest are lost
+/// beyond it, and counted.
+#[cfg(feature = "live")]
+const MAX_WAITING: usize = 16_384;
 
 /// The state file that was named, if one was.
 pub(super) fn path(flag: Option<&Path>, program: &Program) -> Option<PathBuf> {
@@ -34,9 +42,9 @@ pub(super) fn read(flag: Option<&Path>, program: &Program) -> Result<State, Fail
 pub(super) struct Keeper {
     state: State,
     waiting: Batch,
-    /// The last write failed, and that was said.
+    /// How writing fares, for others to show.
     #[cfg(feature = "live")]
-    failing: bool,
+    pub(super) health: std::sync::Arc<StateHealth>,
 }
 
 impl Keeper {
@@ -60,7 +68,7 @@ impl Keeper {
             state,
             waiting: Batch::default(),
             #[cfg(feature = "live")]
-            failing: false,
+            health: std::sync::Arc::default(),
         }))
     }
 
@@ -98,29 +106,36 @@ impl Keeper {
     }
 
     fn write(&mut self) -> Result<(), Failure> {
-        let batch = std::mem::take(&mut self.waiting);
-        self.state.write(&batch).map_err(Failure::work)
+        self.state.write(&self.waiting).map_err(Failure::work)?;
+        self.waiting = Batch::default();
+        Ok(())
     }
 
-    /// As the two above, live: what cannot be written is said once and counted as lost; watching goes on.
+    /// As the two above, live: what cannot be written is said once and waits for the next write; watching goes
+    /// on.
     #[cfg(feature = "live")]
     pub(super) fn try_keep(&mut self, changes: Option<Changes>, records: &[Record]) {
         let result = match changes {
             Some(changes) => self.keep(changes),
             None => self.alerts(records),
         };
+        let mut failing = self.health.failing.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
-            Ok(()) if self.failing => {
-                tracing::info!("the state file is written again");
-                self.failing = false;
-            }
-            Ok(()) => {}
-            Err(Failure::Work(error) | Failure::Usage(error)) => {
-                if !self.failing {
-                    tracing::error!(%error, "what was learned and alerted since the last write is not in the state file");
+            Ok(()) => {
+                if failing.take().is_some() {
+                    tracing::info!("the state file is written again");
                 }
-                self.failing = true;
+            }
+            Err(Failure::Work(error) | Failure::Usage(error)) => {
+                self.health.failed.fetch_add(1, Ordering::Relaxed);
+                if failing.is_none() {
+                    tracing::error!(%error, "the state file cannot be written; what was learned and alerted waits");
+                }
+                *failing = Some(error);
+                let lost = self.waiting.keep_newest(MAX_WAITING);
+                self.health.lost.fetch_add(lost, Ordering::Relaxed);
             }
         }
+        self.health.waiting.store(self.waiting.rows(), Ordering::Relaxed);
     }
 }

@@ -9,6 +9,8 @@ pub mod pins;
 pub mod plaintext;
 pub mod program;
 pub mod quantity;
+pub mod secret;
+pub mod service;
 pub mod sinks;
 pub mod state;
 pub mod yaml;

@@ -23,6 +23,7 @@ use super::{
 pub use super::{
     kubernetes::{Ask, Kubernetes},
     limits::Limits,
+    service::{Http, Log, Service},
     state::{Baseline, State},
 };
 
@@ -47,6 +48,12 @@ pub struct Program {
     pub baseline: Baseline,
     /// Tables of networks and countries (DST-08).
     pub origins: OriginFiles,
+    /// The HTTP server; `None`: there is none.
+    pub http: Option<Http>,
+    /// The program's own log.
+    pub log: Log,
+    /// How it ends, and when it counts as stuck.
+    pub service: Service,
     /// Names of pods.
     pub kubernetes: Kubernetes,
     /// Where records go besides standard output.
@@ -221,6 +228,7 @@ fn keys() -> impl Iterator<Item = &'static Key> {
     KEYS.iter()
         .chain(super::plaintext::KEYS)
         .chain(super::state::KEYS)
+        .chain(super::service::KEYS)
         .chain(super::kubernetes::KEYS)
         .chain(super::sinks::KEYS)
 }
@@ -236,6 +244,9 @@ fn keys_of(section: &str) -> Vec<&'static str> {
             "origins",
             "state",
             "baseline",
+            "http",
+            "log",
+            "service",
             "kubernetes",
             "spool",
             "limits",
@@ -278,6 +289,9 @@ impl Program {
                 "state" => program.state = State::read(&r, node, folder)?,
                 "baseline" => program.baseline = Baseline::read(&r, node)?,
                 "origins" => program.origins = origins(&r, node, folder)?,
+                "http" => program.http = Some(Http::read(&r, node, folder)?),
+                "log" => program.log = Log::read(&r, node)?,
+                "service" => program.service = Service::read(&r, node)?,
                 "kubernetes" => program.kubernetes = Kubernetes::read(&r, node, folder)?,
                 "spool" => program.sinks.spool = Spool::read(&r, node, folder)?,
                 "sinks" => {
@@ -422,6 +436,15 @@ pub fn reference() -> String {
         ),
         ("kubernetes", "kubernetes", "Live only.\n\n"),
     ];
+    let sections = sections.into_iter().chain([
+        (
+            "http",
+            "http",
+            "Live only. Without this section there is no server: on a machine that several people use, all of them could read\nits alerts. `http: {}` or `--http` turns it on, on loopback. What it serves: docs/OPERATIONS.md.\n\n",
+        ),
+        ("log", "log", ""),
+        ("service", "service", "Live only.\n\n"),
+    ]);
     let row = |text: &mut String, name: &str, form: &str, default: &str, about: &str| {
         text.push_str(&format!("| `{name}` | {form} | {default} | {about} |\n"));
     };

@@ -220,6 +220,11 @@ impl Tracker {
         &self.counters
     }
 
+    /// What is known of each open connection, in no order.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.values().map(|conn| &*conn.connection)
+    }
+
     /// Open connections.
     pub fn open_connections(&self) -> usize {
         self.connections.len()

@@ -149,6 +149,16 @@ impl Correlator {
         self.judges.observer.as_ref().map_or(0, Observer::evicted)
     }
 
+    /// Facts remembered.
+    pub fn facts_known(&self) -> u64 {
+        self.judges.observer.as_ref().map_or(0, Observer::known)
+    }
+
+    /// The pins in force.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
     /// The key of fingerprints from here on.
     pub fn set_fingerprint_key(&mut self, key: &[u8; 32]) {
         self.judges.detector.set_fingerprint_key(key);

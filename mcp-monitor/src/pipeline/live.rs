@@ -14,9 +14,11 @@ use super::{
     keep::{Changes, Learning},
     links::{Announced, Links, Place},
     plaintext::Piece,
+    progress::{Progress, Stage},
     record::Record,
     replay::Outcome,
     shard::{Event, Shard, ShardLimits},
+    status::Status,
     summary::{PlaintextCounts, Reloads, Summary},
 };
 use crate::{
@@ -56,9 +58,16 @@ pub struct RunOptions {
     pub keep: Option<Keep>,
     /// Where addresses are announced from.
     pub origins: Arc<OriginTables>,
+    /// Where the loop says what it is doing.
+    pub progress: Arc<Progress>,
+    /// Takes a look at the loop every second, and at the end.
+    pub publish: Option<Publish>,
     /// The watch of the Kubernetes API, if there is one. It ends when the run does.
     pub identity: Option<Identity>,
 }
+
+/// Takes a [`Status`].
+pub type Publish = Box<dyn FnMut(Status)>;
 
 /// Writes what was learned. What cannot be written is its own to report: that is no reason to stop watching.
 pub type Keep = Box<dyn FnMut(Changes)>;
@@ -102,6 +111,9 @@ pub async fn run<E>(
     limits.application.probed = options.source.plaintext;
     let mut source = LiveSource::attach(&options.source, &hosts)?;
     ready(&source);
+    let progress = options.progress;
+    let mut publish = options.publish;
+    let mut pins_since = now();
     let mut engine = Engine {
         correlator: Correlator::new(
             options.pins,
@@ -135,6 +147,7 @@ pub async fn run<E>(
     let mut reloaded = Reloads::default();
     tokio::pin!(shutdown);
     loop {
+        progress.enter(Stage::Wait);
         let deadline = drain_until.map(tokio::time::Instant::from_std);
         tokio::select! {
             biased;
@@ -142,12 +155,22 @@ pub async fn run<E>(
                 drain_until = Some(Instant::now().checked_add(DRAIN).unwrap_or(started));
             }
             () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => break,
-            _ = ticks.tick() => engine.tick(),
+            _ = ticks.tick() => {
+                progress.enter(Stage::Tick);
+                engine.tick();
+                if let Some(publish) = &mut publish {
+                    let mut summary = engine.summary(&source, undelivered, reloaded, started)?;
+                    summary.identity = options.identity.as_ref().map(|identity| identity.status());
+                    publish(Status::new(now(), pins_since, summary, &engine.correlator, source.features()));
+                }
+            }
             Some(pins) = reloads.recv() => {
+                progress.enter(Stage::Reload);
                 let endpoints = pins.endpoints.len();
                 match engine.reload(&mut source, pins) {
                     Ok(()) => {
                         reloaded.applied = reloaded.applied.saturating_add(1);
+                        pins_since = now();
                         tracing::info!(endpoints, "pins reloaded");
                     }
                     Err(error) => {
@@ -157,12 +180,14 @@ pub async fn run<E>(
                 }
             }
             _ = keeps.tick(), if keep.is_some() => {
+                progress.enter(Stage::State);
                 if let Some(keep) = &mut keep {
                     keep(engine.correlator.take_changes());
                 }
             }
             result = source.next(&mut records) => result?,
         }
+        progress.enter(Stage::Packets);
         engine.feed(&mut records);
         for (target, at) in engine.randoms.drain(..) {
             source.set_random_at(target, at);
@@ -178,6 +203,7 @@ pub async fn run<E>(
         }
         let out = engine.correlator.take_records();
         if !out.is_empty() {
+            progress.enter(Stage::Output);
             emit(out).map_err(RunError::Output)?;
         }
     }
@@ -190,19 +216,17 @@ pub async fn run<E>(
         None => engine.correlator.take_learned(),
     };
     emit(engine.correlator.take_records()).map_err(RunError::Output)?;
-    let decoder = Decoder::new(crate::decode::DecodeLimits::default());
-    let mut summary = Summary::collect(&decoder, std::iter::once(&engine.shard), &engine.correlator);
-    summary.packets = engine.packets;
-    summary.bytes = engine.bytes;
-    summary.kernel = Some(source.counters()?);
-    summary.plaintext = source.tls_counters().map(|probes| PlaintextCounts {
-        probes,
-        links: engine.links.counters(),
-    });
-    summary.dropped.insert("verdicts_undelivered", undelivered);
-    summary.reloads = Some(reloaded);
+    let mut summary = engine.summary(&source, undelivered, reloaded, started)?;
     summary.identity = options.identity.map(|identity| identity.status());
-    summary.seconds = started.elapsed().as_secs_f64();
+    if let Some(publish) = &mut publish {
+        publish(Status::new(
+            now(),
+            pins_since,
+            summary.clone(),
+            &engine.correlator,
+            source.features(),
+        ));
+    }
     Ok(Outcome {
         summary,
         worst: engine.correlator.worst(),
@@ -236,6 +260,12 @@ fn verdict(interest: Interest) -> Option<FlowVerdict> {
     }
 }
 
+/// By the wall clock.
+fn now() -> Timestamp {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+}
+
 struct Engine {
     correlator: Correlator,
     shard: Shard,
@@ -250,6 +280,29 @@ struct Engine {
 }
 
 impl Engine {
+    /// The counts so far.
+    fn summary(
+        &self,
+        source: &LiveSource,
+        undelivered: u64,
+        reloads: Reloads,
+        started: Instant,
+    ) -> Result<Summary, LiveError> {
+        let decoder = Decoder::new(crate::decode::DecodeLimits::default());
+        let mut summary = Summary::collect(&decoder, std::iter::once(&self.shard), &self.correlator);
+        summary.packets = self.packets;
+        summary.bytes = self.bytes;
+        summary.kernel = Some(source.counters()?);
+        summary.plaintext = source.tls_counters().map(|probes| PlaintextCounts {
+            probes,
+            links: self.links.counters(),
+        });
+        summary.dropped.insert("verdicts_undelivered", undelivered);
+        summary.reloads = Some(reloads);
+        summary.seconds = started.elapsed().as_secs_f64();
+        Ok(summary)
+    }
+
     /// Puts other pins in force, in the kernel first: it is the one that may refuse.
     fn reload(&mut self, source: &mut LiveSource, pins: Arc<Pins>) -> Result<(), LiveError> {
         let (hosts, _) = kernel_hosts(&pins);
@@ -432,10 +485,8 @@ impl Engine {
     }
 
     fn tick(&mut self) {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = Timestamp(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
         let at = At {
-            time: now.max(self.last.time),
+            time: now().max(self.last.time),
             packet: self.last.packet,
         };
         self.shard.tick(at, &mut self.events);

@@ -13,12 +13,16 @@ mod links;
 pub mod live;
 mod observe;
 pub mod plaintext;
+#[cfg(feature = "live")]
+pub mod progress;
 mod reading;
 pub mod record;
 pub mod replay;
 pub mod shard;
 pub mod shards;
 mod shown;
+#[cfg(feature = "live")]
+pub mod status;
 pub mod summary;
 mod tls;
 mod view;

@@ -92,6 +92,11 @@ impl Observer {
         self.learned.is_questioned(host, now)
     }
 
+    /// How many facts are remembered.
+    pub(super) fn known(&self) -> u64 {
+        self.learned.known()
+    }
+
     /// How many facts made room for others.
     pub(super) fn evicted(&self) -> u64 {
         self.learned.evicted()

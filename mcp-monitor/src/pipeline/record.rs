@@ -149,9 +149,12 @@ pub struct FlowRecord {
     schema: &'static str,
     time: Timestamp,
     start: Timestamp,
-    flow: Flow,
-    endpoint: Option<usize>,
-    mcp: bool,
+    /// The connection.
+    pub flow: Flow,
+    /// Index of the pinned endpoint.
+    pub endpoint: Option<usize>,
+    /// MCP was seen on it.
+    pub mcp: bool,
     from_start: bool,
     end: &'static str,
     duration_seconds: f64,

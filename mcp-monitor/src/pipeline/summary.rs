@@ -258,6 +258,8 @@ impl Summary {
         dropped("requests_forgotten", tracker.sessions().forgotten_requests());
         dropped("names_forgotten", tracker.names_forgotten());
         dropped("facts_forgotten", correlator.facts_forgotten());
+        // Live, whoever writes them counts.
+        dropped("records_unwritten", 0);
         let (rules, alerts) = (correlator.detector_counters(), correlator.alerter_counters());
         s.rules = Rules {
             disabled: rules.disabled,

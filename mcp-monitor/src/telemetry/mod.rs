@@ -1,16 +1,35 @@
-//! The program's own log: to standard error, never a secret in it.
+//! How a running monitor shows itself: its log, and over HTTP its counts, health, alerts and a page.
+//!
+//! Nothing here is in the packet loop's way. The loop hands over a
+//! [`Status`](crate::pipeline::status::Status) a second; everything else reads it from the [`board::Board`].
 
-use std::io::IsTerminal;
+pub mod log;
 
-use tracing_subscriber::{EnvFilter, fmt};
+#[cfg(feature = "live")]
+pub mod board;
+#[cfg(feature = "live")]
+mod exposition;
+#[cfg(feature = "live")]
+pub mod health;
+#[cfg(feature = "live")]
+pub mod metrics;
+#[cfg(feature = "live")]
+pub mod notify;
+#[cfg(feature = "live")]
+mod page;
+#[cfg(feature = "live")]
+mod parts;
+#[cfg(feature = "live")]
+mod query;
+#[cfg(feature = "live")]
+mod recent;
+#[cfg(feature = "live")]
+mod routes;
+#[cfg(feature = "live")]
+pub mod server;
+#[cfg(feature = "live")]
+pub mod state_health;
+#[cfg(feature = "live")]
+pub mod watchdog;
 
-/// Starts logging at `default` level unless `RUST_LOG` says otherwise. Later calls do nothing.
-pub fn init(default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let _ = fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .with_target(false)
-        .try_init();
-}
+pub use log::init;

@@ -70,6 +70,36 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Rows in it.
+    pub fn rows(&self) -> u64 {
+        let kinds = [
+            self.facts.len(),
+            self.memory.len(),
+            self.tallies.len(),
+            self.alerts.len(),
+        ];
+        kinds.into_iter().fold(0, |sum, n| {
+            sum.saturating_add(u64::try_from(n).unwrap_or(u64::MAX))
+        })
+    }
+
+    /// Lets the oldest rows of each kind go that are more than `most`; how many.
+    pub fn keep_newest(&mut self, most: usize) -> u64 {
+        fn trim<T>(rows: &mut Vec<T>, most: usize) -> u64 {
+            let gone = rows.len().saturating_sub(most);
+            rows.drain(..gone);
+            u64::try_from(gone).unwrap_or(u64::MAX)
+        }
+        [
+            trim(&mut self.facts, most),
+            trim(&mut self.memory, most),
+            trim(&mut self.tallies, most),
+            trim(&mut self.alerts, most),
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+
     /// There is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.facts.is_empty() && self.memory.is_empty() && self.tallies.is_empty() && self.alerts.is_empty()

@@ -40,6 +40,10 @@ pub struct KernelCounters {
     pub ring_full: u64,
     /// Payload bytes lost with them.
     pub ring_full_bytes: u64,
+    /// Records with payload given up while the ring was nearly full, to leave room for drift and processes.
+    pub shed: u64,
+    /// Payload bytes lost with them.
+    pub shed_bytes: u64,
     /// Packets lost: no scratch buffer was free.
     pub scratch_busy: u64,
     /// Packets lost: the payload could not be read.
@@ -82,6 +86,7 @@ impl KernelCounters {
     pub fn lost(&self) -> u64 {
         [
             self.ring_full,
+            self.shed,
             self.scratch_busy,
             self.unreadable,
             self.no_storage,
@@ -125,6 +130,8 @@ impl Counters {
             records: sum(Counter::Records),
             ring_full: sum(Counter::RingFull),
             ring_full_bytes: sum(Counter::RingFullBytes),
+            shed: sum(Counter::Shed),
+            shed_bytes: sum(Counter::ShedBytes),
             scratch_busy: sum(Counter::ScratchBusy),
             unreadable: sum(Counter::Unreadable),
             too_large_bytes: sum(Counter::TooLargeBytes),
