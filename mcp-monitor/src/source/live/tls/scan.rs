@@ -221,6 +221,9 @@ impl Scan {
         self.namespaces.clear();
         self.places.clear();
         self.used.clear();
+        // The machine's own, whether or not a process below the cgroup runs yet: the first may be over
+        // before it was looked at.
+        self.lying_ready(std::process::id());
         for pid in process::all() {
             self.process(pid);
         }
