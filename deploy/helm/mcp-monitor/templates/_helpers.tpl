@@ -50,7 +50,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "mcp-monitor.capabilities" -}}
 {{- $all := list "BPF" "NET_ADMIN" "PERFMON" -}}
 {{- if or .Values.features.executables .Values.features.tlsPlaintext -}}{{- $all = append $all "SYS_PTRACE" -}}{{- end -}}
-{{- if .Values.features.tlsPlaintext -}}{{- $all = append $all "SYS_ADMIN" -}}{{- end -}}
 {{- toYaml $all -}}
 {{- end -}}
 
@@ -63,6 +62,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- $identity := ternary "auto" "never" .Values.identity.enabled -}}
 {{- $base := dict "http" $http "kubernetes" (dict "identity" $identity) -}}
+{{- if not .Values.features.tlsPlaintext -}}
+{{- $_ := set $base "plaintext" (dict "mode" "off") -}}
+{{- end -}}
 {{- if .Values.state.hostPath -}}
 {{- $_ := set $base "state" (dict "file" "/var/lib/mcp-monitor/state.sqlite") -}}
 {{- end -}}
