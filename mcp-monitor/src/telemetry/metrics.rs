@@ -158,6 +158,67 @@ const HELP: &[(&str, &str)] = &[
         "kernel.stale_drifts",
         "Drift verdicts on hosts that a swap of pins had just removed.",
     ),
+    (
+        "kernel.encrypted",
+        "Packets of TLS connections whose plaintext comes from the process: their payload is not copied.",
+    ),
+    (
+        "kernel.tls_calls",
+        "Calls of TLS libraries that carried plaintext.",
+    ),
+    (
+        "kernel.tls_objects",
+        "TLS objects of processes that were met first.",
+    ),
+    (
+        "kernel.tls_lost_bytes",
+        "Plaintext bytes of TLS libraries that could not be read or found no room in the ring.",
+    ),
+    (
+        "kernel.tls_no_room",
+        "TLS objects and calls for which a table of the kernel had no room.",
+    ),
+    ("plaintext.targets", "Files with probes on them now."),
+    ("plaintext.attached", "Files that probes were put on."),
+    (
+        "plaintext.detached",
+        "Files that probes were taken off again, because no process uses them.",
+    ),
+    ("plaintext.refused", "Files that the kernel refused probes on."),
+    ("plaintext.unreadable", "Executables whose TLS cannot be read."),
+    (
+        "plaintext.untold",
+        "Processes of which the scan was not told in time.",
+    ),
+    (
+        "plaintext.linked",
+        "TLS objects that were matched with the packets of their connection.",
+    ),
+    (
+        "plaintext.unlinked",
+        "TLS objects that were not: their plaintext is a flow without addresses.",
+    ),
+    (
+        "plaintext.second_ends",
+        "Second ends of connections both of whose ends are on this machine.",
+    ),
+    ("plaintext.second_end_bytes", "Plaintext bytes of second ends."),
+    (
+        "plaintext.late_bytes",
+        "Plaintext bytes that came after the end of their flow.",
+    ),
+    (
+        "plaintext.lost_bytes",
+        "Plaintext bytes lost between the process and the engine.",
+    ),
+    (
+        "plaintext.unclaimed_bytes",
+        "Plaintext bytes of processes whose plaintext is off, or of TLS objects that are not known.",
+    ),
+    (
+        "plaintext.forgotten",
+        "TLS objects forgotten because the table was full.",
+    ),
     ("reloads.applied", "Changes of the pins that came into force."),
     (
         "reloads.refused",
@@ -451,7 +512,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        pipeline::{progress::Progress, status::EndpointStatus, summary::Reloads},
+        pipeline::{
+            progress::Progress,
+            status::EndpointStatus,
+            summary::{PlaintextCounts, Reloads},
+        },
         source::live::{Features, KernelCounters},
         types::Timestamp,
     };
@@ -468,6 +533,7 @@ mod tests {
         let mut summary = Summary {
             kernel: Some(KernelCounters::default()),
             reloads: Some(Reloads::default()),
+            plaintext: Some(PlaintextCounts::default()),
             ..Summary::default()
         };
         let state = super::super::state_health::StateHealth::default();

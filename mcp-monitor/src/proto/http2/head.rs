@@ -29,7 +29,13 @@ impl Head {
             scheme: None,
             authority: None,
             status: 0,
-            headers: Headers::default(),
+            headers: Headers::with_room(
+                block
+                    .fields
+                    .iter()
+                    .map(|(n, v)| n.len().saturating_add(v.len()))
+                    .sum(),
+            ),
             partial: block.unknown > 0,
         };
         for (name, value) in block.fields {

@@ -7,6 +7,10 @@ use bytes::Bytes;
 use super::huffman;
 use crate::proto::reader::Reader;
 
+/// Bytes of the fields of one decoded block; those above are left out. A block of 64 KiB can name a large
+/// field of the table many thousand times.
+const MAX_LIST: usize = 32 * 1024;
+
 /// RFC 7541 section 4.1: what an entry counts beyond its octets.
 const ENTRY_OVERHEAD: usize = 32;
 const DEFAULT_TABLE: usize = 4096;
@@ -77,6 +81,7 @@ impl Decoder {
     pub(super) fn decode(&mut self, block: &[u8], max_fields: usize) -> Result<Block, &'static str> {
         let mut reader = Reader::new(block);
         let mut out = Block::default();
+        let mut room = MAX_LIST;
         while let Some(first) = reader.u8() {
             let field = if first & 0x80 != 0 {
                 self.lookup(integer(first, 7, &mut reader).ok_or("bad integer")?)?
@@ -94,8 +99,16 @@ impl Decoder {
             };
             match field {
                 None => out.unknown = out.unknown.saturating_add(1),
-                Some(_) if out.fields.len() >= max_fields => out.left_out = out.left_out.saturating_add(1),
-                Some(field) => out.fields.push(field),
+                Some((name, value)) => {
+                    let left = room.checked_sub(name.len().saturating_add(value.len()));
+                    match left.filter(|_| out.fields.len() < max_fields) {
+                        Some(left) => {
+                            room = left;
+                            out.fields.push((name, value));
+                        }
+                        None => out.left_out = out.left_out.saturating_add(1),
+                    }
+                }
             }
         }
         Ok(out)
@@ -200,6 +213,18 @@ mod tests {
             .collect();
         lines.extend((0..block.unknown).map(|_| "?".to_owned()));
         lines
+    }
+
+    #[test]
+    fn a_large_field_is_not_named_without_end() {
+        let mut decoder = Decoder::new(65536);
+        let field = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'a'; 4000]].concat();
+        assert_eq!(decode(&mut decoder, &field).len(), 1);
+        let block = decoder.decode(&[0xbe; 100], 128).unwrap();
+        assert_eq!((block.fields.len(), block.left_out), (8, 92));
+        // Small fields after it are still taken.
+        let block = decoder.decode(&[&[0xbe; 9][..], &[0x83]].concat(), 128).unwrap();
+        assert_eq!((block.fields.len(), block.left_out), (9, 1));
     }
 
     const FIRST: &[u8] = b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff";
