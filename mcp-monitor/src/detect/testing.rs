@@ -429,16 +429,11 @@ impl Bench {
 }
 
 pub(crate) fn headers(list: &[(&str, &str)]) -> Headers {
-    Headers(
-        list.iter()
-            .map(|(n, v)| {
-                (
-                    Bytes::copy_from_slice(n.as_bytes()),
-                    Bytes::copy_from_slice(v.as_bytes()),
-                )
-            })
-            .collect(),
-    )
+    let mut headers = Headers::default();
+    for (name, value) in list {
+        headers.push(name.as_bytes(), value.as_bytes());
+    }
+    headers
 }
 
 pub(crate) fn request(method: &str, target: &str, list: &[(&str, &str)]) -> RequestHead {

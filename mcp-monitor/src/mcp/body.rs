@@ -14,14 +14,20 @@ pub struct Collected {
     pub first: Option<PacketId>,
     /// It grew past the cap and was let go.
     pub overflowed: bool,
+    /// Bytes that its head announced, 0 if none did.
+    announced: usize,
     share: Share,
 }
 
+/// Room is made for what was announced, but for no more than this many times what came.
+const TRUST: usize = 8;
+
 impl Collected {
-    /// Empty; what it will hold is counted in `share`.
-    pub(super) fn counted(share: Share) -> Self {
+    /// Empty; what it will hold is counted in `share`, and its head announced `announced` bytes.
+    pub(super) fn counted(share: Share, announced: usize) -> Self {
         Self {
             share,
+            announced,
             ..Self::default()
         }
     }
@@ -46,7 +52,9 @@ impl Collected {
             return;
         }
         if self.joined.is_empty() {
-            self.joined.reserve(self.one.len().saturating_add(data.len()));
+            let came = self.one.len().saturating_add(data.len());
+            let room = self.announced.min(cap).min(came.saturating_mul(TRUST)).max(came);
+            self.joined.reserve(room);
             self.joined.extend_from_slice(&std::mem::take(&mut self.one));
         }
         self.joined.extend_from_slice(&data);
@@ -94,5 +102,17 @@ mod tests {
         assert_eq!(body.len(), 6);
         body.push(Bytes::from_static(b"g"), PacketId::default(), 6);
         assert!(body.overflowed && body.is_empty());
+    }
+
+    #[test]
+    fn what_a_head_announces_is_not_believed_beyond_a_few_times_what_came() {
+        let piece = || Bytes::from(vec![0; 1000]);
+        for (announced, room) in [(0, 2000..2100), (5000, 5000..5100), (usize::MAX, 16_000..16_100)] {
+            let mut body = Collected::counted(Share::default(), announced);
+            body.push(piece(), PacketId::default(), 1 << 20);
+            assert_eq!(body.joined.capacity(), 0);
+            body.push(piece(), PacketId::default(), 1 << 20);
+            assert!(room.contains(&body.joined.capacity()), "{announced}");
+        }
     }
 }

@@ -7,9 +7,13 @@
 mod headless;
 mod total;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
+use memchr::memmem;
 
 use super::{
     FlowEventKind,
@@ -205,7 +209,7 @@ impl Conversation {
         counters: &mut ConversationCounters,
         out: &mut Output,
     ) {
-        if memchr::memmem::find(data, b"\"jsonrpc\"").is_some() {
+        if names_jsonrpc(data) {
             self.json(
                 exchange,
                 direction,
@@ -340,10 +344,12 @@ impl Conversation {
     }
 
     fn whole(&mut self, headers: &Headers, media_type: Option<String>, at: At, out: &mut Output) -> Sink {
+        // Of a coded body the length before decoding: less than what will come, mostly.
+        let announced = headers.get_str("content-length").and_then(|n| n.parse().ok());
         match self.decoder(headers, at, out) {
             Some(decoder) => Sink::Whole {
                 decoder,
-                collected: Collected::counted(self.gauge.share()),
+                collected: Collected::counted(self.gauge.share(), announced.unwrap_or_default()),
                 media_type: media_type.unwrap_or_default().into(),
             },
             None => Sink::Ignore,
@@ -423,18 +429,18 @@ impl Conversation {
                 ..
             } => {
                 let began = *first.get_or_insert(at.packet);
-                let mut plain = Vec::new();
-                let failed = match decoder {
-                    None => {
-                        plain.push(data);
-                        None
-                    }
-                    Some(decoder) => decoder.push(&data, &mut plain),
-                };
                 let mut events = Vec::new();
                 let mut anomalies = Vec::new();
-                for chunk in plain {
-                    anomalies.extend(sse.push(chunk, &mut events));
+                let mut failed = None;
+                match decoder {
+                    None => anomalies.extend(sse.push(data, &mut events)),
+                    Some(decoder) => {
+                        let mut plain = Vec::new();
+                        failed = decoder.push(&data, &mut plain);
+                        for chunk in plain {
+                            anomalies.extend(sse.push(chunk, &mut events));
+                        }
+                    }
                 }
                 share.set(sse.held());
                 if !events.is_empty() {
@@ -492,7 +498,7 @@ impl Conversation {
             return;
         }
         // Streams of other protocols (model APIs) cost one search an event.
-        if memchr::memmem::find(&event.data, b"\"jsonrpc\"").is_some() {
+        if names_jsonrpc(&event.data) {
             let before = out.len();
             self.json(id, direction, &event.data, Carrier::Sse, first, at, counters, out);
             for (_, said) in out.iter_mut().skip(before) {
@@ -664,7 +670,7 @@ impl Conversation {
         // A form that begins like JSON is JSON with the wrong label.
         let json_like =
             media_type.as_ref() != FORM || matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
-        let jsonrpc = json_like && memchr::memmem::find(body, b"jsonrpc").is_some();
+        let jsonrpc = json_like && names_jsonrpc(body);
         // A body without the word cannot be JSON-RPC (unless escaped: then it is not worth a guess).
         let verdict = if jsonrpc {
             self.json(id, direction, body, Carrier::Body, first, at, counters, out)
@@ -703,6 +709,12 @@ impl Conversation {
             out.push((at, FlowEventKind::Document(Box::new(document))));
         }
     }
+}
+
+/// The member without which a text is no JSON-RPC. Nearly always among the first bytes or the last ones.
+fn names_jsonrpc(text: &[u8]) -> bool {
+    static FINDER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"jsonrpc"));
+    FINDER.find(text).is_some()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

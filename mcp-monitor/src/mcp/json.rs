@@ -1,7 +1,7 @@
 //! A skimming JSON reader: finds where values lie without building them (RFC 8259).
 //!
-//! Messages can be megabytes of which a monitor needs a few short fields, so values are skipped
-//! with one pass of `memchr` over strings. Numbers, literals, strings' escapes and the bracket
+//! Messages can be megabytes of which a monitor needs a few short fields, so values are skipped: short
+//! strings in words of eight bytes, long ones with one pass of `memchr`. Numbers, literals, strings' escapes and the bracket
 //! structure are checked; control characters inside strings are let through.
 
 use std::{borrow::Cow, ops::Range};
@@ -21,6 +21,7 @@ pub enum JsonError {
 type Result<T> = std::result::Result<T, JsonError>;
 
 /// Index of the first byte at or after `at` that is not white space.
+#[inline]
 pub fn skip_space(text: &[u8], mut at: usize) -> usize {
     while matches!(text.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
         at = at.saturating_add(1);
@@ -28,11 +29,37 @@ pub fn skip_space(text: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Words looked at before `memchr` is asked: most strings end in them, and a call costs more.
+const WORDS: usize = 4;
+
+/// Where the first quote or backslash is.
+#[inline]
+fn quote_or_escape(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    const QUOTES: u64 = 0x2222_2222_2222_2222;
+    const ESCAPES: u64 = 0x5c5c_5c5c_5c5c_5c5c;
+    // The high bit of each byte that is zero; wrong at most above the first that is.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut seen = 0_usize;
+    for word in text.as_chunks::<8>().0.iter().take(WORDS) {
+        let word = u64::from_le_bytes(*word);
+        let hits = zeros(word ^ QUOTES) | zeros(word ^ ESCAPES);
+        if hits != 0 {
+            return seen.checked_add(usize::try_from(hits.trailing_zeros() / 8).ok()?);
+        }
+        seen = seen.saturating_add(8);
+    }
+    let hit = memchr::memchr2(b'"', b'\\', text.get(seen..)?)?;
+    seen.checked_add(hit)
+}
+
 /// `at` is after an opening quote; the index after the closing one.
+#[inline]
 fn skip_string(text: &[u8], mut at: usize) -> Result<usize> {
     loop {
         let rest = text.get(at..).ok_or(JsonError::Malformed(at))?;
-        let hit = memchr::memchr2(b'"', b'\\', rest).ok_or(JsonError::Malformed(text.len()))?;
+        let hit = quote_or_escape(rest).ok_or(JsonError::Malformed(text.len()))?;
         let found = at.saturating_add(hit);
         if rest.get(hit) == Some(&b'"') {
             return Ok(found.saturating_add(1));
@@ -57,11 +84,17 @@ fn skip_string(text: &[u8], mut at: usize) -> Result<usize> {
 
 /// A number, `true`, `false` or `null` at `at`; the index after it.
 fn skip_scalar(text: &[u8], at: usize) -> Result<usize> {
-    let rest = text.get(at..).unwrap_or_default();
-    for word in [&b"true"[..], b"false", b"null"] {
-        if rest.starts_with(word) {
-            return Ok(at.saturating_add(word.len()));
-        }
+    let word: &[u8] = match text.get(at) {
+        Some(b't') => b"true",
+        Some(b'f') => b"false",
+        Some(b'n') => b"null",
+        _ => b"",
+    };
+    if !word.is_empty() {
+        let there = text.get(at..).is_some_and(|rest| rest.starts_with(word));
+        return there
+            .then(|| at.saturating_add(word.len()))
+            .ok_or(JsonError::Malformed(at));
     }
     let mut end = at;
     let digits = |mut i: usize| {
@@ -183,18 +216,26 @@ fn skip_value_with<K: KeySink>(text: &[u8], at: usize, keys: &mut K) -> Result<u
 }
 
 /// A key and its colon at `at`; where the value begins.
+#[inline]
 fn skip_key<K: KeySink>(text: &[u8], at: usize, keys: &mut K) -> Result<usize> {
+    read_key(text, at, keys).map(|(_, value)| value)
+}
+
+/// A key and its colon at `at`: the key without its quotes, and where the value begins.
+#[inline]
+fn read_key<'a, K: KeySink>(text: &'a [u8], at: usize, keys: &mut K) -> Result<(&'a [u8], usize)> {
     if text.get(at) != Some(&b'"') {
         return Err(JsonError::Malformed(at));
     }
     let start = at.saturating_add(1);
     let end = skip_string(text, start)?;
-    keys.key(text.get(start..end.saturating_sub(1)).unwrap_or_default());
+    let raw = text.get(start..end.saturating_sub(1)).unwrap_or_default();
+    keys.key(raw);
     let after = skip_space(text, end);
     if text.get(after) != Some(&b':') {
         return Err(JsonError::Malformed(after));
     }
-    Ok(skip_space(text, after.saturating_add(1)))
+    Ok((raw, skip_space(text, after.saturating_add(1))))
 }
 
 /// Walks the members of the object at the start of `text` (white space allowed), in wire order,
@@ -221,8 +262,8 @@ pub fn members_with<'a, K: KeySink>(
     keys.open();
     loop {
         let key_start = at;
-        let value_start = skip_key(text, at, keys)?;
-        let key = string_at(text, key_start).ok_or(JsonError::Malformed(key_start))?;
+        let (raw, value_start) = read_key(text, at, keys)?;
+        let key = resolve(raw).ok_or(JsonError::Malformed(key_start))?;
         let value_end = skip_value_with(text, value_start, keys)?;
         each(key, value_start..value_end);
         at = skip_space(text, value_end);
@@ -268,7 +309,12 @@ pub fn string_at(text: &[u8], at: usize) -> Option<Cow<'_, str>> {
     }
     let start = at.checked_add(1)?;
     let end = skip_string(text, start).ok()?.checked_sub(1)?;
-    let raw = std::str::from_utf8(text.get(start..end)?).ok()?;
+    resolve(text.get(start..end)?)
+}
+
+/// The body of a checked string, escapes resolved; `None` if it is not UTF-8.
+fn resolve(raw: &[u8]) -> Option<Cow<'_, str>> {
+    let raw = std::str::from_utf8(raw).ok()?;
     if memchr::memchr(b'\\', raw.as_bytes()).is_none() {
         return Some(Cow::Borrowed(raw));
     }
@@ -388,6 +434,13 @@ mod tests {
             let _ = skip_value(&bytes, 0);
             let _ = members(&bytes, |_, _| {});
             let _ = elements(&bytes, |_| {});
+        }
+
+        #[test]
+        fn finds_the_first_quote_or_backslash(text in "[a\"\\\\\u{a2}\u{dc}!#\\]]{0,80}", from in 0_usize..40) {
+            let bytes = text.as_bytes().get(from..).unwrap_or_default();
+            let plain = bytes.iter().position(|b| matches!(b, b'"' | b'\\'));
+            prop_assert_eq!(quote_or_escape(bytes), plain, "{:?}", bytes);
         }
 
         #[test]

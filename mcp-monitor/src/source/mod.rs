@@ -1,4 +1,4 @@
-//! Where packets come from: capture files, standard input, the kernel.
+//! Where packets come from: capture files, standard input, the kernel; and where plaintext can be had.
 //!
 //! The only layer that knows. Everything below sees [`Packet`]s or decoded segments.
 
@@ -20,6 +20,8 @@ mod tests;
 pub use error::CaptureError;
 pub use file::{CaptureCounters, CaptureReader, Comment, MAX_COMMENTS, MAX_PACKET, MAX_SECRETS, Secrets};
 pub use merge::Merged;
+#[cfg(feature = "binaries")]
+pub mod binary;
 #[cfg(feature = "live")]
 pub mod live;
 pub mod verdict;

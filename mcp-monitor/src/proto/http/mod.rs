@@ -1,20 +1,95 @@
 //! HTTP as HTTP/1 and HTTP/2 have it in common: heads, exchanges, bodies as streams.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::types::{Anomaly, At, Direction, PacketId};
 
 /// Header fields in wire order. Names compare without case (RFC 9110 section 5.1).
-#[derive(Clone, Default, Debug)]
-pub struct Headers(pub Vec<(Bytes, Bytes)>);
+///
+/// All of them lie in one buffer, so that a head costs two allocations whatever it holds.
+#[derive(Clone, Default)]
+pub struct Headers {
+    text: Vec<u8>,
+    /// Ends of name and value of each field; each begins where the one before ends.
+    ends: Vec<(u32, u32)>,
+}
+
+impl fmt::Debug for Headers {
+    /// Names and lengths: values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self
+            .iter()
+            .map(|(name, value)| (String::from_utf8_lossy(name), value.len()));
+        f.debug_map().entries(shown).finish()
+    }
+}
 
 impl Headers {
+    /// None yet, with room for a head of so many bytes.
+    pub fn with_room(bytes: usize) -> Self {
+        Self {
+            text: Vec::with_capacity(bytes),
+            // A field takes more than 16 bytes as a rule, and few heads have more than a dozen.
+            ends: Vec::with_capacity((bytes / 16).min(16)),
+        }
+    }
+
+    /// Adds a field.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.text.len();
+        let end = |text: &Vec<u8>| u32::try_from(text.len());
+        self.text.extend_from_slice(name);
+        let name_end = end(&self.text);
+        self.text.extend_from_slice(value);
+        match (name_end, end(&self.text)) {
+            (Ok(name), Ok(value)) => self.ends.push((name, value)),
+            // Heads are capped far below 4 GiB.
+            _ => self.text.truncate(start),
+        }
+    }
+
+    /// Goes on with the value of the last field, after a space (a folded line, RFC 9112 section 5.2).
+    pub(super) fn fold(&mut self, more: &[u8]) {
+        let Some((name, value)) = self.ends.last_mut() else {
+            return;
+        };
+        let start = usize::try_from(*name).unwrap_or(usize::MAX);
+        let kept = self.text.get(start..).unwrap_or_default().trim_ascii_end().len();
+        self.text.truncate(start.saturating_add(kept));
+        self.text.push(b' ');
+        self.text.extend_from_slice(more);
+        *value = u32::try_from(self.text.len()).unwrap_or(*name);
+    }
+
+    /// How many fields.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Every field, as sent.
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut start = 0_usize;
+        self.ends.iter().map(move |(name, value)| {
+            let at = |end: u32| usize::try_from(end).unwrap_or(usize::MAX);
+            let parts = (
+                self.text.get(start..at(*name)).unwrap_or_default(),
+                self.text.get(at(*name)..at(*value)).unwrap_or_default(),
+            );
+            start = at(*value);
+            parts
+        })
+    }
+
     /// First value of `name`, surrounding white space removed.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0
-            .iter()
+        self.fields()
             .find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
             .map(|(_, v)| v.trim_ascii())
     }
@@ -26,15 +101,14 @@ impl Headers {
 
     /// Every value of `name`.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.0
-            .iter()
+        self.fields()
             .filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
             .map(|(_, v)| v.trim_ascii())
     }
 
     /// Every field.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(n, v)| (n.as_ref(), v.trim_ascii()))
+        self.fields().map(|(n, v)| (n, v.trim_ascii()))
     }
 
     /// The media type of `Content-Type`, lower case, without parameters.

@@ -389,7 +389,7 @@ impl Connection {
             return State::Head(partial);
         }
         let raw = if partial.bytes.is_empty() {
-            Bytes::copy_from_slice(&piece)
+            piece
         } else {
             partial.bytes.extend_from_slice(&piece);
             partial.bytes.freeze()
@@ -680,16 +680,12 @@ impl Rest {
 
 /// Scheme and authority that a request names (RFC 9112 section 3.2).
 fn addressed(line: &Line, rest: &mut Rest) -> (Option<Bytes>, Option<Bytes>) {
-    let mut hosts = rest
-        .headers
-        .0
-        .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"host"))
-        .map(|(_, value)| value.slice_ref(value.trim_ascii()));
+    let mut hosts = rest.headers.get_all("host");
     let host = hosts.next();
-    if hosts.any(|other| Some(&other) != host.as_ref()) {
+    if hosts.any(|other| Some(other) != host) {
         rest.ambiguous.push("Host fields that differ");
     }
+    let host = host.map(Bytes::copy_from_slice);
     let target = &line.target;
     if line.method.as_ref() == b"CONNECT" {
         return (None, Some(target.clone()));

@@ -71,7 +71,9 @@ pub(super) struct Head {
 }
 
 /// Reads a whole head, its final empty line included. `Err` says what is wrong with it.
-pub(super) fn parse(raw: &Bytes, request: bool, max_headers: usize) -> Result<Head, &'static str> {
+///
+/// What is kept of it is copied: a head must not keep the block alive that it was captured in.
+pub(super) fn parse(raw: &[u8], request: bool, max_headers: usize) -> Result<Head, &'static str> {
     let mut lines = Lines {
         raw,
         pos: 0,
@@ -79,13 +81,13 @@ pub(super) fn parse(raw: &Bytes, request: bool, max_headers: usize) -> Result<He
     };
     let line = lines.next().unwrap_or_default();
     let start = if request {
-        request_line(&line).ok_or("not a request line")?
+        request_line(line).ok_or("not a request line")?
     } else {
-        status_line(&line).ok_or("not a status line")?
+        status_line(line).ok_or("not a status line")?
     };
     let mut head = Head {
         start,
-        headers: Headers::default(),
+        headers: Headers::with_room(raw.len()),
         left_out: 0,
         ambiguous: Vec::new(),
     };
@@ -109,75 +111,67 @@ fn note(head: &mut Head, what: &'static str) {
 
 /// Lines of a head without their ends; folded lines come as their own.
 struct Lines<'a> {
-    raw: &'a Bytes,
+    raw: &'a [u8],
     pos: usize,
     bare_lf: bool,
 }
 
-impl Iterator for Lines<'_> {
-    type Item = Bytes;
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
 
-    fn next(&mut self) -> Option<Bytes> {
+    fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.raw.get(self.pos..)?;
         let lf = memchr::memchr(b'\n', rest)?;
         let end = self.pos.checked_add(lf)?;
         let has_cr = lf.checked_sub(1).and_then(|i| rest.get(i)) == Some(&b'\r');
         let stop = if has_cr { end.checked_sub(1)? } else { end };
         self.bare_lf |= !has_cr;
-        let line = self.raw.slice(self.pos..stop);
+        let line = self.raw.get(self.pos..stop)?;
         self.pos = end.checked_add(1)?;
         Some(line)
     }
 }
 
-fn field(head: &mut Head, line: Bytes, max_headers: usize) {
+fn field(head: &mut Head, line: &[u8], max_headers: usize) {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         note(head, "folded field line");
-        if let Some((_, value)) = head.headers.0.last_mut() {
-            // RFC 9112 section 5.2: a fold reads as spaces.
-            let mut joined = Vec::with_capacity(value.len().saturating_add(line.len()));
-            joined.extend_from_slice(value.trim_ascii_end());
-            joined.push(b' ');
-            joined.extend_from_slice(line.trim_ascii());
-            *value = joined.into();
-        }
+        // RFC 9112 section 5.2: a fold reads as spaces.
+        head.headers.fold(line.trim_ascii());
         return;
     }
-    let Some(colon) = memchr::memchr(b':', &line) else {
+    let Some((name, value)) = memchr::memchr(b':', line)
+        .and_then(|colon| line.split_at_checked(colon))
+        .and_then(|(name, rest)| Some((name, rest.get(1..)?)))
+    else {
         note(head, "field line without colon");
         return;
     };
-    let name = line.slice(..colon);
-    let value = line.slice(colon.saturating_add(1)..);
-    if memchr::memchr2(b'\r', 0, &value).is_some() {
+    if memchr::memchr2(b'\r', 0, value).is_some() {
         note(head, "CR or NUL in a field value");
     }
-    if !is_token(&name) {
-        note(head, "white space or other bytes in a field name");
-        let trimmed = name.trim_ascii();
-        if !is_token(trimmed) {
-            return;
-        }
-        let name = line.slice_ref(trimmed);
+    if is_token(name) {
         return push(head, name, value, max_headers);
     }
-    push(head, name, value, max_headers);
+    note(head, "white space or other bytes in a field name");
+    let trimmed = name.trim_ascii();
+    if is_token(trimmed) {
+        push(head, trimmed, value, max_headers);
+    }
 }
 
-fn push(head: &mut Head, name: Bytes, value: Bytes, max_headers: usize) {
-    if head.headers.0.len() < max_headers {
-        head.headers.0.push((name, value));
-    } else {
-        head.left_out = head.left_out.saturating_add(1);
-        // The fields that frame the message count wherever they stand: a reader with a
-        // larger limit sees them.
-        if ["content-length", "transfer-encoding"]
-            .iter()
-            .any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
-            && head.headers.0.len() < max_headers.saturating_add(4)
-        {
-            head.headers.0.push((name, value));
-        }
+fn push(head: &mut Head, name: &[u8], value: &[u8], max_headers: usize) {
+    if head.headers.len() < max_headers {
+        return head.headers.push(name, value);
+    }
+    head.left_out = head.left_out.saturating_add(1);
+    // The fields that frame the message count wherever they stand: a reader with a
+    // larger limit sees them.
+    if ["content-length", "transfer-encoding"]
+        .iter()
+        .any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
+        && head.headers.len() < max_headers.saturating_add(4)
+    {
+        head.headers.push(name, value);
     }
 }
 
@@ -187,7 +181,24 @@ pub(super) fn is_token(name: &[u8]) -> bool {
 
 /// `tchar` of RFC 9110 section 5.6.2.
 pub(super) fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
 }
 
 fn version(text: &[u8]) -> Option<Version> {
@@ -200,7 +211,7 @@ fn version(text: &[u8]) -> Option<Version> {
     }
 }
 
-fn request_line(line: &Bytes) -> Option<Start> {
+fn request_line(line: &[u8]) -> Option<Start> {
     let first = memchr::memchr(b' ', line)?;
     let last = memchr::memrchr(b' ', line)?;
     let method = line.get(..first)?;
@@ -208,13 +219,21 @@ fn request_line(line: &Bytes) -> Option<Start> {
     let version = version(line.get(last.checked_add(1)?..)?)?;
     let clean = !target.is_empty() && target.iter().all(|b| *b > b' ' && *b != 0x7f);
     (is_token(method) && clean).then(|| Start::Request {
-        method: line.slice_ref(method),
-        target: line.slice_ref(target),
+        method: known_method(method),
+        target: Bytes::copy_from_slice(target),
         version,
     })
 }
 
-fn status_line(line: &Bytes) -> Option<Start> {
+fn known_method(method: &[u8]) -> Bytes {
+    const KNOWN: [&[u8]; 4] = [b"GET", b"POST", b"DELETE", b"HEAD"];
+    match KNOWN.iter().find(|known| **known == method) {
+        Some(known) => Bytes::from_static(known),
+        None => Bytes::copy_from_slice(method),
+    }
+}
+
+fn status_line(line: &[u8]) -> Option<Start> {
     let version = version(line.get(..8)?)?;
     let [b' ', a, b, c] = line.get(8..12)? else {
         return None;

@@ -79,7 +79,7 @@ fn line(event: &HttpEvent) -> String {
             text(&head.method),
             text(&head.target),
             head.authority.as_deref().map(text).unwrap_or_default(),
-            head.headers.0.len()
+            head.headers.len()
         ),
         HttpEvent::Response { exchange, head } => format!("{} {}", exchange.0, head.status),
         HttpEvent::BodyGap {

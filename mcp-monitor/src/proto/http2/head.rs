@@ -43,7 +43,7 @@ impl Head {
                     head.status = text.parse().unwrap_or_default();
                 }
                 [b':', ..] => {}
-                _ => head.headers.0.push((name, value)),
+                _ => head.headers.push(&name, &value),
             }
         }
         if head.authority.is_none() {

@@ -38,7 +38,7 @@ fn brief(events: &[HttpEvent]) -> Vec<String> {
                     exchange.0,
                     text(&head.method),
                     text(&head.target),
-                    head.headers.0.len()
+                    head.headers.len()
                 )
             }
             HttpEvent::Response { exchange, head } => format!("{} {}", exchange.0, head.status),
