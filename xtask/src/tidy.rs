@@ -84,6 +84,7 @@ pub fn run() -> Result<()> {
     }
     check_lengths(lengths, &mut complaints);
     check_words(&root, &mut complaints)?;
+    check_suites(&root, &mut complaints)?;
     for complaint in &complaints {
         eprintln!("tidy: {complaint}");
     }
@@ -129,6 +130,62 @@ impl Crate {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self { files })
     }
+}
+
+/// Each file of integration tests belongs to a suite, and each suite is run by `cargo xtask test`.
+fn check_suites(root: &Path, complaints: &mut Vec<String>) -> Result<()> {
+    let run: BTreeSet<&str> = crate::test::suites().collect();
+    let mut there = BTreeSet::new();
+    // `cargo test -p mcp-monitor` runs all suites of that crate.
+    for (folder, all_run) in [("tests/tests", false), ("mcp-monitor/tests", true)] {
+        let dir = root.join(folder);
+        let mut files = Vec::new();
+        walk(&dir, &mut files)?;
+        let is_suite = |path: &Path| path.parent() == Some(&*dir) || path.ends_with("main.rs");
+        let mut reached = BTreeSet::new();
+        for suite in files.iter().filter(|path| is_suite(path)) {
+            let named = if suite.ends_with("main.rs") {
+                suite.parent().unwrap_or(suite)
+            } else {
+                suite
+            };
+            let name = named
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if !all_run && !run.contains(name.as_str()) {
+                complaints.push(format!(
+                    "{folder}: the suite {name} is in no step of xtask/src/test.rs"
+                ));
+            }
+            there.insert(name);
+            let text = std::fs::read_to_string(suite)?;
+            let modules = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("mod ")?.strip_suffix(';'));
+            let beside = suite.parent().unwrap_or(&dir);
+            for module in modules {
+                reached.insert(beside.join(module).with_extension("rs"));
+                reached.insert(beside.join(module).join("mod.rs"));
+            }
+        }
+        for stray in files
+            .iter()
+            .filter(|path| !is_suite(path) && !reached.contains(*path))
+        {
+            complaints.push(format!(
+                "{} belongs to no suite",
+                stray.strip_prefix(root)?.display()
+            ));
+        }
+    }
+    for name in run.iter().filter(|name| !there.contains(**name)) {
+        complaints.push(format!(
+            "xtask/src/test.rs runs the suite {name}, which is not there"
+        ));
+    }
+    Ok(())
 }
 
 fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! CP-06 toxic-flow: untrusted content read, private data read, then external write, in one session.
 
 use super::prelude::*;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ const META: Meta = Meta {
         attacker: "Leaves an instruction where the agent will read it (an issue, a web page, a mail): look up this, send it there.",
         wire: "In one MCP session, successful results of a tool that reads untrusted content (by name: `fetch_url`, `list_issues`, `read_email`…) and of one that reads private data (`read_file`, `query_database`, a `file:` resource…), and after both a call of a tool that carries something outside (`send_…`, `create_issue`, `upload_…`, or annotated `openWorldHint: true` and `readOnlyHint: false`).",
         act: "Read the three messages in this order. Does the outgoing one hold what the private one returned? Then treat it as disclosed. Separate the three abilities between agents, or ask a person before the last.",
-        quiet: "Said once per session. Tools are judged by the words of their names and their annotations. List those that are harmless here: `rules: {CP-06: {allow: [notify_oncall]}}`.",
+        quiet: "Said once per session. What a tool says of itself counts before the words of its name: with `openWorldHint: false` it neither reads what strangers write nor sends anything outside, with `readOnlyHint: true` it sends nothing. (Whoever leaves the instruction is not the server, so its word is worth something here.) List those that are harmless here: `rules: {CP-06: {allow: [notify_oncall]}}`.",
     },
 };
 
@@ -45,14 +45,40 @@ struct Read {
     said: bool,
 }
 
-/// Tools kept per server by their annotations.
+/// Tools kept per server with what they say of themselves.
 const MAX_NAMES: usize = 1024;
 
-/// What each session has read, and the tools of each server that reach outside and change something there.
+/// What a tool's annotations say.
+#[derive(Clone, Copy, Default)]
+struct Stated {
+    open_world: Option<bool>,
+    read_only: Option<bool>,
+}
+
+impl Stated {
+    fn of(definition: &Value) -> Option<Self> {
+        let annotations = definition.get("annotations")?;
+        let hint = |name: &str| annotations.get(name)?.as_bool();
+        Some(Self {
+            open_world: hint("openWorldHint"),
+            read_only: hint("readOnlyHint"),
+        })
+    }
+
+    fn writes_outside(self, by_name: bool) -> bool {
+        match (self.open_world, self.read_only) {
+            (Some(false), _) | (_, Some(true)) => false,
+            (Some(true), Some(false)) => true,
+            _ => by_name,
+        }
+    }
+}
+
+/// What each session has read, and what the tools of each server say of themselves.
 #[derive(Default)]
 pub(super) struct ToxicFlow {
     sessions: Bounded<SessionId, Read>,
-    outward: Bounded<ServerKey, Vec<Arc<str>>>,
+    stated: Bounded<ServerKey, HashMap<Arc<str>, Stated>>,
     judged: Judged,
 }
 
@@ -66,13 +92,12 @@ impl Rule for ToxicFlow {
             return;
         };
         if let Some(list) = world.tools {
-            let outward = |definition: &Value| {
-                let hint = |name: &str| definition.get("annotations")?.get(name)?.as_bool();
-                hint("openWorldHint") == Some(true) && hint("readOnlyHint") == Some(false)
-            };
-            let names = list.tools.iter().filter(|t| outward(&t.definition));
-            let names = names.map(|t| Arc::clone(&t.name)).take(MAX_NAMES).collect();
-            self.outward.insert(list.server.clone(), names);
+            let stated = list
+                .tools
+                .iter()
+                .filter_map(|t| Some((Arc::clone(&t.name), Stated::of(&t.definition)?)));
+            self.stated
+                .insert(list.server.clone(), stated.take(MAX_NAMES).collect());
             return;
         }
         match message.kind {
@@ -82,7 +107,8 @@ impl Rule for ToxicFlow {
                 let (untrusted, private) = match &*answered.method {
                     "tools/call" => {
                         let does = self.judged.name(name);
-                        (does.reads_untrusted, does.reads_private)
+                        let closed = self.stated(&context.session.server, name).open_world == Some(false);
+                        (does.reads_untrusted && !closed, does.reads_private)
                     }
                     "resources/read" => (
                         name.starts_with("http:") || name.starts_with("https:"),
@@ -115,6 +141,14 @@ impl Rule for ToxicFlow {
 }
 
 impl ToxicFlow {
+    fn stated(&self, server: &ServerKey, tool: &Arc<str>) -> Stated {
+        let tools = self.stated.peek(server);
+        tools
+            .and_then(|tools| tools.get(tool))
+            .copied()
+            .unwrap_or_default()
+    }
+
     fn write(
         &mut self,
         seen: &Seen<'_>,
@@ -124,11 +158,8 @@ impl ToxicFlow {
         out: &mut Vec<Finding>,
     ) {
         let Some(tool) = tool else { return };
-        let annotated = self
-            .outward
-            .get_mut(&context.session.server)
-            .is_some_and(|names| names.contains(tool));
-        if !(annotated || self.judged.name(tool).writes_outside)
+        let by_name = self.judged.name(tool).writes_outside;
+        if !self.stated(&context.session.server, tool).writes_outside(by_name)
             || world.pins.accepts(META.id, context.target.endpoint, tool)
         {
             return;
@@ -212,5 +243,22 @@ mod tests {
         assert!(calls(&mut bench, "send_message").is_empty(), "two sessions");
         calls(&mut bench, "fetch_url");
         assert!(calls(&mut bench, "send_email").is_empty());
+    }
+
+    #[test]
+    fn what_a_tool_says_of_itself_counts_before_its_name() {
+        for (tool, hint) in [
+            ("fetch_issue", r#""openWorldHint":false"#),
+            ("send_message", r#""openWorldHint":false"#),
+            ("send_message", r#""readOnlyHint":true"#),
+        ] {
+            let mut bench = Bench::new(ToxicFlow::default(), "");
+            bench.lists_tools(&format!(r#"[{{"name":"{tool}","annotations":{{{hint}}}}}]"#));
+            let found: Vec<_> = ["fetch_issue", "read_file", "send_message"]
+                .into_iter()
+                .flat_map(|tool| calls(&mut bench, tool))
+                .collect();
+            assert!(found.is_empty(), "{tool} {hint}");
+        }
     }
 }

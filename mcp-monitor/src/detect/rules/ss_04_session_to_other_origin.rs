@@ -43,7 +43,13 @@ impl Rule for SessionToOtherOrigin {
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
         match &seen.kind {
-            SeenKind::Response { head, target, .. } => {
+            // Where the request was lost, the host is a guess from the address.
+            SeenKind::Response {
+                head,
+                target,
+                request: Some(_),
+                ..
+            } => {
                 let Some(id) = head.headers.get("mcp-session-id") else {
                     return;
                 };

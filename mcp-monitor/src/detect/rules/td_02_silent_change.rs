@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     baseline::{Audience, KnownLists, ToolList},
+    flow::FlowId,
     mcp::{
         MessageKind, TransportKind,
         context::{ClientKey, ServerKey, Session},
@@ -27,13 +28,13 @@ const META: Meta = Meta {
         owasp_mcp: &["MCP03"],
         atlas: &["AML.T0109"],
     },
-    listens: &[Kind::Message, Kind::Response],
+    listens: &[Kind::Message, Kind::Response, Kind::Close],
     page: Page {
         means: "A server's tools changed in the middle of a session and the server did not say so, although the client was listening; or they changed while the server had promised that they would not. What was approved at the start of the session is not what is called now.",
         attacker: "Shows harmless definitions while somebody looks and swaps them later, without the notification that would make clients ask for approval again (rug pull).",
-        wire: "Two complete `tools/list` results in one session with different definitions and no `notifications/tools/list_changed` in between, while the client had a stream open for it (GET stream, HTTP+SSE, or `subscriptions/listen`); or a list that differs from one whose `ttlMs` had not run out, for the same kind of client and the same credential.",
+        wire: "Two complete `tools/list` results in one session with different definitions and no `notifications/tools/list_changed` in between, while the client had a stream open for it from the first of them on (GET stream, HTTP+SSE, or `subscriptions/listen`); or a list that differs from one whose `ttlMs` had not run out, for the same kind of client and the same credential.",
         act: "Compare both definitions (TD-01 and TD-03 name the tools). A server under development may do this; one in production should not: ask its owner.",
-        quiet: "A client that never opened a stream cannot be told, so its lists are only held against `ttlMs`. Sessions with lost bytes are silent, because the notification may have been in them.",
+        quiet: "A client that had no stream open, or opened it after the first list, cannot be told of every change, so its lists are only held against `ttlMs`. Sessions with lost bytes are silent, because the notification may have been in them.",
     },
 };
 
@@ -43,10 +44,11 @@ type Hashes = BTreeMap<Arc<str>, [u8; 32]>;
 /// What one session knows.
 #[derive(Clone, Default)]
 struct Known {
-    tools: Option<Arc<Hashes>>,
+    /// With when they were listed.
+    tools: Option<(Arc<Hashes>, Timestamp)>,
     announced: bool,
-    /// A notification can reach it.
-    listens: bool,
+    /// Since when notifications reach it by `subscriptions/listen`.
+    subscribed: Option<Timestamp>,
 }
 
 /// A list that was promised to hold.
@@ -63,8 +65,10 @@ pub(super) struct SilentChange {
     promised: Bounded<Audience, Promised>,
     /// The hashes of each list.
     lists: KnownLists<Arc<Hashes>>,
-    /// Sessions with a stream from the server.
-    streaming: Once<(ServerKey, Arc<str>)>,
+    /// Sessions with an open stream from the server, and since when.
+    streaming: Bounded<(ServerKey, Arc<str>), Timestamp>,
+    /// The session whose stream a connection carries.
+    carries: Bounded<FlowId, (ServerKey, Arc<str>)>,
 }
 
 impl Rule for SilentChange {
@@ -84,8 +88,21 @@ impl Rule for SilentChange {
                 let stream = request.method == "GET"
                     && head.status == 200
                     && head.headers.media_type().as_deref() == Some("text/event-stream");
-                if let Some(id) = request.headers.get_str("mcp-session-id").filter(|_| stream) {
-                    self.streaming.first((target.server_key(), id.into()));
+                if let (Some(id), Some(flow)) = (
+                    request.headers.get_str("mcp-session-id").filter(|_| stream),
+                    seen.flow,
+                ) {
+                    let key: (ServerKey, Arc<str>) = (target.server_key(), id.into());
+                    self.carries.insert(flow.info.id, key.clone());
+                    if self.streaming.get_mut(&key).is_none() {
+                        self.streaming.insert(key, seen.at.time);
+                    }
+                }
+                return;
+            }
+            SeenKind::Close(_) => {
+                if let Some(key) = seen.flow.and_then(|flow| self.carries.remove(&flow.info.id)) {
+                    self.streaming.remove(&key);
                 }
                 return;
             }
@@ -101,7 +118,7 @@ impl Rule for SilentChange {
         }
         if message.kind == MessageKind::Request && message.is("subscriptions/listen") {
             let mut known = self.sessions.remove(&listener(session)).unwrap_or_default();
-            known.listens = true;
+            known.subscribed.get_or_insert(seen.at.time);
             self.sessions.insert(listener(session), known);
             return;
         }
@@ -115,17 +132,22 @@ impl Rule for SilentChange {
             )
         });
         let mut known = self.sessions.remove(&listener(session)).unwrap_or_default();
-        known.listens |= session.transport == Some(TransportKind::HttpSse)
-            || session.id.as_ref().is_some_and(|id| {
-                self.streaming
-                    .peek(&(session.server.clone(), Arc::clone(id)))
-                    .is_some()
-            });
-        let before = known.tools.replace(Arc::clone(&now));
-        let announced = std::mem::take(&mut known.announced);
-        let unsaid = before.filter(|before| {
-            known.listens && !announced && !session.lossy && !Arc::ptr_eq(before, &now) && **before != *now
+        let stream = session.id.as_ref().and_then(|id| {
+            self.streaming
+                .peek(&(session.server.clone(), Arc::clone(id)))
+                .copied()
         });
+        let legacy = (session.transport == Some(TransportKind::HttpSse)).then_some(session.start);
+        let listens = [known.subscribed, stream, legacy].into_iter().flatten().min();
+        let before = known.tools.replace((Arc::clone(&now), seen.at.time));
+        let announced = std::mem::take(&mut known.announced);
+        // A stream that opened after the first list may have missed what changed before it.
+        let told = |listed: Timestamp| listens.is_some_and(|since| since <= listed);
+        let unsaid = before
+            .filter(|(tools, listed)| {
+                told(*listed) && !announced && !session.lossy && !Arc::ptr_eq(tools, &now) && **tools != *now
+            })
+            .map(|(tools, _)| tools);
         self.sessions.insert(listener(session), known);
         let early = self.promise(seen.at.time, list, message.result().unwrap_or_default(), &now);
         let (what, before) = match (unsaid, early.filter(|_| !announced)) {
@@ -255,6 +277,13 @@ mod tests {
         let mut bench = Bench::new(SilentChange::default(), "");
         bench.lists_tools(A);
         assert!(bench.lists_tools(B).is_empty());
+        let mut bench = Bench::new(SilentChange::default(), "");
+        bench.lists_tools(A);
+        streams(&mut bench);
+        assert!(bench.lists_tools(B).is_empty(), "the stream opened too late");
+        assert_eq!(bench.lists_tools(A).len(), 1, "now it was open");
+        bench.close();
+        assert!(bench.lists_tools(B).is_empty(), "the stream is gone");
         let mut bench = Bench::new(SilentChange::default(), "");
         streams(&mut bench);
         bench.lists_tools(A);
