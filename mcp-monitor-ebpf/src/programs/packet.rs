@@ -167,29 +167,29 @@ unsafe fn other_udp(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot, egress: bo
             return PASS;
         }
         let address = (*slot).headers.destination;
-        let drift = judge(&address);
-        let refused = drift.as_ref().is_some_and(maps::refuses);
         let flow = maps::flow_or_new(socket.cast());
-        let said = !flow.is_null() && (*flow).attributed & SAID_REFUSED != 0;
-        if let Some(drift) = drift
-            && !(refused && said)
-        {
-            identify(skb, socket, slot);
-            emit::drift(
-                &drift,
-                (*slot).headers.destination_port,
-                refused,
-                &Origin::of(slot),
-            );
-        }
-        if !flow.is_null() {
+        if let Some(drift) = judge(&address) {
+            let refused = maps::refuses(&drift);
+            if !refused || flow.is_null() || (*flow).attributed & SAID_REFUSED == 0 {
+                identify(skb, socket, slot);
+                emit::drift(
+                    &drift,
+                    (*slot).headers.destination_port,
+                    refused,
+                    &Origin::of(slot),
+                );
+            }
             if refused {
-                (*flow).attributed |= SAID_REFUSED;
-            } else {
-                (*flow).state = state::IGNORED;
+                if !flow.is_null() {
+                    (*flow).attributed |= SAID_REFUSED;
+                }
+                return DROP;
             }
         }
-        if refused { DROP } else { PASS }
+        if !flow.is_null() {
+            (*flow).state = state::IGNORED;
+        }
+        PASS
     }
 }
 
