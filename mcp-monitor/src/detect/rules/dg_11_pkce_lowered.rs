@@ -35,12 +35,16 @@ const META: Meta = Meta {
 pub(super) struct PkceLowered {
     servers: AuthorizationServers,
     mcp: Once<ServerKey>,
-    offered: Bounded<(String, Box<str>), bool>,
+    offered: Remembered<(String, Box<str>), bool>,
 }
 
 impl Rule for PkceLowered {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.offered)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
