@@ -53,7 +53,7 @@ impl Rule for PkceLowered {
             SeenKind::Request {
                 target, mcp: true, ..
             } => {
-                let server = target.server_key();
+                let server = target.host_key();
                 if self.mcp.peek(&server).is_none() {
                     self.mcp.first(server);
                 }
@@ -98,7 +98,7 @@ impl PkceLowered {
     ) -> Option<Option<EndpointIndex>> {
         self.servers
             .concerned(target, parameters, world)
-            .or_else(|| self.mcp.peek(&target.server_key()).map(|()| target.endpoint))
+            .or_else(|| self.mcp.peek(&target.host_key()).map(|()| target.endpoint))
     }
 
     fn metadata(&mut self, target: &Target, body: &Value, world: &World<'_>, out: &mut Vec<Finding>) {

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     addresses::is_internal_name,
-    zone::{below, registered},
+    domain::{below, parents, site},
 };
 use crate::types::Timestamp;
 
@@ -140,9 +140,10 @@ impl Rule for DnsTunnel {
             return;
         };
         let name = question.name.as_ref();
-        let registered = registered(name);
+        let registered = site(name);
         let below = below(name, registered);
-        if below.is_empty() || BY_DESIGN.binary_search(&registered).is_ok() || is_internal_name(name) {
+        let by_design = || parents(name).any(|parent| BY_DESIGN.binary_search(&parent).is_ok());
+        if below.is_empty() || is_internal_name(name) || by_design() {
             return;
         }
         let index = endpoint_of_host(world, name);

@@ -16,7 +16,6 @@ mod schema;
 mod secrets;
 mod statistics;
 mod words;
-mod zone;
 
 mod cp_01_new_capability;
 mod cp_02_undeclared_request;
