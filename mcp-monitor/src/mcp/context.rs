@@ -156,7 +156,9 @@ const MAX_PLACE: usize = 256;
 
 /// See [`Target::server_key`].
 fn place(path: &str) -> &str {
-    let path = path.get(..path.floor_char_boundary(MAX_PLACE)).unwrap_or_default();
+    let path = path
+        .get(..path.floor_char_boundary(MAX_PLACE))
+        .unwrap_or_default();
     let path = path.trim_end_matches('/');
     let (before, last) = path.rsplit_once('/').unwrap_or(("", path));
     if TRANSPORT_PARTS.contains(&last) {

@@ -183,13 +183,7 @@ impl Sessions {
     }
 
     /// The session with this id at this host, begun if it is new.
-    pub fn with_id(
-        &mut self,
-        target: &Target,
-        id: &str,
-        client: &ClientKey,
-        at: Timestamp,
-    ) -> SessionHandle {
+    pub fn with_id(&mut self, target: &Target, id: &str, client: &ClientKey, at: Timestamp) -> SessionHandle {
         if let Some(handle) = self.find(&target.host_key(), id) {
             self.states.promote(&handle);
             return handle;

@@ -102,10 +102,16 @@ impl CnameDrift {
         world: &World<'_>,
         out: &mut Vec<Finding>,
     ) {
-        if !message.answers.iter().any(|record| matches!(record.data, RecordData::Address(_))) {
+        if !message
+            .answers
+            .iter()
+            .any(|record| matches!(record.data, RecordData::Address(_)))
+        {
             return;
         }
-        let Some(end) = end_of_chain(name, message) else { return };
+        let Some(end) = end_of_chain(name, message) else {
+            return;
+        };
         let domain = site(end);
         let mut habit = self.ends.get(name).cloned().unwrap_or_default();
         let before = habit.breaks(domain.into(), SETTLE).map(<[_]>::to_vec);
@@ -195,12 +201,18 @@ mod tests {
         let pins = "endpoints: [{name: a, url: 'https://mcp.vendor.com/mcp'}]\n";
         let mut bench = Bench::new(CnameDrift::default(), pins);
         let mut ask = |aliases: &[&str]| {
-            bench.dns(Direction::ToClient, &dns_answer(1, "mcp.vendor.com", aliases, &["203.0.113.5"]))
+            bench.dns(
+                Direction::ToClient,
+                &dns_answer(1, "mcp.vendor.com", aliases, &["203.0.113.5"]),
+            )
         };
         assert!(ask(&["mcp.vendor.com.edge.net"]).is_empty(), "the first");
         assert!(ask(&["lb.cdn.org"]).is_empty(), "not settled");
         for n in 0..3 {
-            assert!(ask(&[&format!("n{n}.edge.net")]).is_empty(), "hosts of one domain");
+            assert!(
+                ask(&[&format!("n{n}.edge.net")]).is_empty(),
+                "hosts of one domain"
+            );
         }
         assert!(ask(&["lb.cdn.org"]).is_empty(), "known");
         let found = ask(&["n1.edge.net", "abandoned.cloudapp.io"]);

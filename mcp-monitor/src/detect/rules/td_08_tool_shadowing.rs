@@ -255,7 +255,10 @@ impl Offer {
             return true;
         }
         // One host has several paths for one server, or for several of one operator.
-        if self.address == other.address || self.host == other.host || (self.endpoint.is_some() && self.endpoint == other.endpoint) {
+        if self.address == other.address
+            || self.host == other.host
+            || (self.endpoint.is_some() && self.endpoint == other.endpoint)
+        {
             return true;
         }
         let shared = self
