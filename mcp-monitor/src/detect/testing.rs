@@ -268,6 +268,7 @@ impl Bench {
             endpoint: 0,
             address: address.parse().unwrap(),
             port: Some(port),
+            refused: false,
         };
         self.see(SeenKind::Drift(&drift))
     }

@@ -28,15 +28,10 @@ pub(super) fn is_below(host: &str, name: &str) -> bool {
         .is_some_and(|left| left.is_empty() || left.ends_with('.'))
 }
 
-/// What of `host` stands before its `site`, without the dot between.
-pub(super) fn below<'a>(host: &'a str, site: &str) -> &'a str {
-    host.strip_suffix(site)
+/// What stands before the registrable domain, without its dot.
+pub(super) fn below<'a>(name: &'a str, site: &str) -> &'a str {
+    name.strip_suffix(site)
         .map_or("", |rest| rest.strip_suffix('.').unwrap_or(rest))
-}
-
-/// The name itself and all that it is below: `a.b.example` → `a.b.example`, `b.example`, `example`.
-pub(super) fn parents(name: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, rest)| rest))
 }
 
 #[cfg(test)]
@@ -50,9 +45,17 @@ mod tests {
         assert!(!same_site("a.github.io", "b.github.io"));
         assert!(same_site("login.example", "login.example") && !same_site("a.example", "b.example"));
         assert!(same_site("localhost", "127.0.0.1") && !same_site("203.0.113.5", "203.0.113.6"));
+        assert_eq!(
+            (site("x.shop.co.uk"), site("localhost"), site("")),
+            ("shop.co.uk", "localhost", "")
+        );
+        assert_eq!(
+            (
+                below("a.b.example.com", "example.com"),
+                below("example.com", "example.com")
+            ),
+            ("a.b", "")
+        );
         assert!(is_below("a.b.example", "b.example") && !is_below("ab.example", "b.example"));
-        assert_eq!(below("a.b.example.com", "example.com"), "a.b");
-        assert_eq!(below("example.com", "example.com"), "");
-        assert!(parents("a.b.c").eq(["a.b.c", "b.c", "c"]));
     }
 }
