@@ -143,7 +143,7 @@ mod prelude {
     };
     pub(super) use super::common::{agent, endpoint_of_host, label, tls_name};
     pub(super) use super::habit::Habit;
-    pub(super) use crate::baseline::{Bounded, Memory, Once, Remembered};
+    pub(super) use crate::baseline::{Bounded, Memory, Once, Remembered, Together};
     pub(super) use crate::types::Direction;
 }
 
