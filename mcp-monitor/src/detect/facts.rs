@@ -1,19 +1,19 @@
 //! What several rules ask of one message, worked out when the first of them asks.
 
-use std::{borrow::Cow, cell::OnceCell, ops::Range};
+use std::{borrow::Cow, collections::HashSet, ops::Range, sync::OnceLock};
 
-use serde_json::Value;
+use bytes::Bytes;
 
 use crate::mcp::{Message, json};
 
 /// Largest part of a result that is looked at, bytes.
 pub const MAX_RESULT: usize = 64 << 10;
 
-/// Facts of one message. Made anew for each; every question costs its answer once.
+/// Facts of one message. Made anew for each; every question costs its answer once, whichever thread asks first.
 #[derive(Debug, Default)]
 pub struct Facts {
-    parts: OnceCell<Parts>,
-    record: OnceCell<Option<Value>>,
+    parts: OnceLock<Parts>,
+    record: OnceLock<Option<Record>>,
 }
 
 /// Where the members of a `tools/call` result lie in it; of a name that comes twice, the first.
@@ -68,24 +68,23 @@ impl Facts {
 
     /// The object that a result holds: `structuredContent`, else a text that is one in JSON. `None` for
     /// errors of the tool and above [`MAX_RESULT`].
-    pub fn record(&self, message: &Message) -> Option<&Value> {
+    pub fn record(&self, message: &Message) -> Option<&Record> {
         let made = self.record.get_or_init(|| {
             if self.failed(message) {
                 return None;
             }
-            let object: Value = match self.structured(message) {
-                Some(structured) if structured.len() > MAX_RESULT => return None,
-                Some(structured) => serde_json::from_slice(structured).ok()?,
+            match self.structured(message) {
+                Some(structured) if structured.len() > MAX_RESULT => None,
+                Some(structured) => Record::read(message.body.slice_ref(structured)),
                 None => {
                     let text = raw_text(self.content(message)?)?;
                     // Most texts are prose: no need to resolve their escapes to see that.
                     if !may_be_object(text) {
                         return None;
                     }
-                    serde_json::from_str(&json::string_at(text, 0)?).ok()?
+                    Record::read(json::string_at(text, 0)?.into_owned().into())
                 }
-            };
-            object.is_object().then_some(object)
+            }
         });
         made.as_ref()
     }
@@ -93,6 +92,39 @@ impl Facts {
     /// The text of a result whose content is one text.
     pub fn only_text<'a>(&self, message: &'a Message) -> Option<Cow<'a, str>> {
         json::string_at(raw_text(self.content(message)?)?, 0)
+    }
+}
+
+/// An object: where its members lie in its text. Values are checked as far as [`json`] checks them.
+#[derive(Debug)]
+pub struct Record {
+    text: Bytes,
+    members: Vec<(Box<str>, Range<usize>)>,
+}
+
+impl Record {
+    /// `None` if `text` is no object, or anything follows it.
+    fn read(text: Bytes) -> Option<Self> {
+        let mut members: Vec<(Box<str>, Range<usize>)> = Vec::new();
+        let end = json::members(&text, |key, value| members.push((key.as_ref().into(), value))).ok()?;
+        (json::skip_space(&text, end) == text.len()).then_some(())?;
+        // Of a name that comes twice the last one counts, as in most decoders.
+        let mut names = HashSet::new();
+        let twice: Vec<bool> = members
+            .iter()
+            .rev()
+            .map(|(name, _)| !names.insert(&**name))
+            .collect();
+        let mut twice = twice.into_iter().rev();
+        members.retain(|_| twice.next() != Some(true));
+        Some(Self { text, members })
+    }
+
+    /// Names and JSON texts of the members, in order.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.members
+            .iter()
+            .filter_map(|(name, range)| Some((&**name, self.text.get(range.clone())?)))
     }
 }
 
