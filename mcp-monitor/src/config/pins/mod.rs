@@ -101,6 +101,8 @@ pub struct Endpoint {
     pub learned: Option<Learned>,
     /// Settings by rule id that hold on this endpoint, before those of the whole file.
     pub rules: BTreeMap<String, RuleSetting>,
+    /// Connections to its name at an address outside `addresses` are to be refused, where the program may.
+    pub enforce: bool,
     /// Kubernetes namespaces whose clients it is approved for, `*` allowed at either end. Empty: all.
     pub namespaces: Vec<String>,
 }

@@ -514,6 +514,24 @@ mod tests {
     }
 
     #[test]
+    fn refusing_drift_takes_addresses_to_hold_it_against() {
+        let with = "version: 1\nendpoints: [{name: a, url: 'https://a.example/', addresses: [192.0.2.0/24], enforce: true}, {name: b, url: 'https://a.example/b'}]\n";
+        let pins = parse(with, "pins.yaml").unwrap();
+        assert!(pins.endpoints[0].enforce && !pins.endpoints[1].enforce);
+        assert!(
+            pins.pinned_hosts()[0].enforce,
+            "the host's connections cannot be told apart"
+        );
+        let without = "version: 1\nendpoints:\n  - name: a\n    url: https://a.example/\n    enforce: true\n";
+        let without = parse(without, "pins.yaml");
+        let error = without.unwrap_err().to_string();
+        assert!(
+            error.contains(":5:") && error.contains("without addresses"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn an_endpoint_has_the_first_word_on_a_rule() {
         let pins = parse(
             "version: 1\nendpoints:\n  - {name: a, url: 'https://a.example/', rules: {DP-02: {enabled: true, allow: ['doc_*']}}}\n  - {name: b, url: 'https://b.example/'}\nrules: {DP-02: {enabled: false, severity: low, allow: [help]}}\n",

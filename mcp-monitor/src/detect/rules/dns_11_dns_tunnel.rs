@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     addresses::is_internal_name,
-    zone::{below, registered},
+    domain::{below, site},
 };
 use crate::types::Timestamp;
 
@@ -113,6 +113,16 @@ const BY_DESIGN: &[&str] = &[
     "windows.net",
 ];
 
+/// The name or one above it is such a zone. Some of them are public suffixes, so that `registered` is longer.
+fn is_by_design(name: &str) -> bool {
+    let above = name
+        .match_indices('.')
+        .filter_map(|(dot, _)| name.get(dot.saturating_add(1)..));
+    std::iter::once(name)
+        .chain(above)
+        .any(|zone| BY_DESIGN.binary_search(&zone).is_ok())
+}
+
 #[derive(Default)]
 struct Zone {
     test: test::Sprt,
@@ -140,9 +150,9 @@ impl Rule for DnsTunnel {
             return;
         };
         let name = question.name.as_ref();
-        let registered = registered(name);
+        let registered = site(name);
         let below = below(name, registered);
-        if below.is_empty() || BY_DESIGN.binary_search(&registered).is_ok() || is_internal_name(name) {
+        if below.is_empty() || is_by_design(name) || is_internal_name(name) {
             return;
         }
         let index = endpoint_of_host(world, name);
@@ -294,6 +304,7 @@ mod tests {
         }
         let quick = Duration::from_millis(100);
         assert_eq!(burst("cloudfront.net", quick), 0);
+        assert_eq!(burst("d111111abcdef8.cloudfront.net", quick), 0);
         assert_eq!(burst("avqs.mcafee.com", quick), 0);
         assert_eq!(burst("evil.example", Duration::from_secs(61)), 0);
         assert!(BY_DESIGN.is_sorted());

@@ -93,7 +93,7 @@ const MAX_TOOLS: usize = 2048;
 const MAX_VERDICT: usize = 32;
 
 /// Verdicts of one field.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Verdicts {
     /// Verdict, how often while learning, its detector.
     known: Vec<(String, u32, EDetector)>,
@@ -106,31 +106,32 @@ struct Verdicts {
 }
 
 /// Scores of one field.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Scores {
     learned: Vec<f64>,
     window: Vec<f64>,
 }
 
 /// What is known of one tool.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Judge {
     verdicts: Vec<(String, Verdicts)>,
     scores: Vec<(String, Scores)>,
     /// Arguments of the result before.
+    #[serde(skip)]
     before: u64,
 }
 
 /// What tools used to say.
 pub(super) struct VerdictShift {
-    judges: Bounded<(ServerKey, Arc<str>), Judge>,
+    judges: Remembered<(ServerKey, Arc<str>), Judge>,
     asked: Asked,
 }
 
 impl Default for VerdictShift {
     fn default() -> Self {
         Self {
-            judges: Bounded::new(MAX_TOOLS),
+            judges: Remembered::new(MAX_TOOLS),
             asked: Asked::default(),
         }
     }
@@ -139,6 +140,10 @@ impl Default for VerdictShift {
 impl Rule for VerdictShift {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.judges)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -164,7 +169,9 @@ impl Rule for VerdictShift {
             return;
         };
         let place = (context.session.server.clone(), Arc::clone(tool));
-        let mut judge = self.judges.remove(&place).unwrap_or_default();
+        let Some(judge) = self.judges.get_or_default(&place) else {
+            return;
+        };
         let mut shifts = Vec::new();
         if judge.before != arguments || arguments == 0 {
             judge.before = arguments;
@@ -183,7 +190,6 @@ impl Rule for VerdictShift {
                 }
             }
         }
-        self.judges.insert(place, judge);
         let index = context.target.endpoint;
         if world.pins.accepts(META.id, index, tool) {
             return;

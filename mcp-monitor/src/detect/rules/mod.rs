@@ -17,7 +17,6 @@ mod schema;
 mod secrets;
 mod statistics;
 mod words;
-mod zone;
 
 mod cp_01_new_capability;
 mod cp_02_undeclared_request;
@@ -143,7 +142,7 @@ mod prelude {
     };
     pub(super) use super::common::{agent, endpoint_of_host, label, tls_name};
     pub(super) use super::habit::Habit;
-    pub(super) use crate::baseline::{Bounded, Memory, Once, Remembered};
+    pub(super) use crate::baseline::{Bounded, Memory, Once, Remembered, Together};
     pub(super) use crate::types::Direction;
 }
 

@@ -57,7 +57,7 @@ impl Rule for SessionToOtherOrigin {
                     return;
                 };
                 let print = self.key.hash_one(id);
-                let key = target.server_key();
+                let key = target.host_key();
                 match self.given.get_mut(&print) {
                     Some(servers) if !servers.contains(&key) && servers.len() < MAX_SERVERS => {
                         servers.push(key)
@@ -73,7 +73,7 @@ impl Rule for SessionToOtherOrigin {
                     return;
                 };
                 let print = self.key.hash_one(id);
-                let key = target.server_key();
+                let key = target.host_key();
                 let Some(servers) = self.given.get_mut(&print).filter(|s| !s.contains(&key)) else {
                     return;
                 };

@@ -7,7 +7,7 @@ pub(super) const ARL: f64 = 100_000.0;
 /// and Rinaldo 2024). Each observation multiplies the evidence by its likelihood ratio between "yes at
 /// least at rate `to`" and "yes at most at rate `from`"; an alarm at [`ARL`] keeps the average number of
 /// observations between false alarms at [`ARL`] or more, however often one looks.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct EDetector {
     evidence: f64,
 }
