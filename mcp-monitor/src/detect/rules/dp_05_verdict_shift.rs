@@ -94,7 +94,7 @@ const MAX_VERDICT: usize = 32;
 
 /// Verdicts of one field.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-struct Verdicts {
+pub(super) struct Verdicts {
     /// Verdict, how often while learning, its detector.
     known: Vec<(String, u32, EDetector)>,
     learned: u32,
@@ -107,7 +107,7 @@ struct Verdicts {
 
 /// Scores of one field.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-struct Scores {
+pub(super) struct Scores {
     learned: Vec<f64>,
     window: Vec<f64>,
 }
@@ -265,7 +265,7 @@ fn judgements(message: &Message, facts: &Facts) -> Option<Judgements> {
 
 impl Verdicts {
     /// Learns or tests one; expected and observed if it has become constant.
-    fn take(&mut self, verdict: &str) -> Option<(String, String)> {
+    pub(super) fn take(&mut self, verdict: &str) -> Option<(String, String)> {
         if self.open {
             return None;
         }
@@ -330,7 +330,7 @@ impl Verdicts {
 
 impl Scores {
     /// Learns or collects one; expected and observed if a full window is of another distribution.
-    fn take(&mut self, score: f64) -> Option<(String, String)> {
+    pub(super) fn take(&mut self, score: f64) -> Option<(String, String)> {
         if self.learned.len() < LEARN as usize {
             self.learned.push(score);
             return None;

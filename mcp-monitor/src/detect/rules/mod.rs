@@ -15,6 +15,8 @@ mod pages;
 mod sameness;
 mod schema;
 mod secrets;
+#[cfg(test)]
+mod simulation;
 mod statistics;
 mod words;
 
