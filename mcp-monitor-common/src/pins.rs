@@ -15,9 +15,17 @@ use crate::address::{Address, MAPPED_BITS};
 pub struct Control {
     /// Pins in force.
     pub generation: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`LAYOUT`] of the program that made the tables.
+    pub layout: u32,
+    /// Start of every name hash.
+    pub seed: u64,
+    /// Records and packets lost that the process before has counted.
+    pub lost: u64,
 }
+
+/// Version of the ring's records and of the tables that one process leaves to the next. To be raised with every
+/// change of either.
+pub const LAYOUT: u32 = 1;
 
 /// Key of the table of name patterns.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]

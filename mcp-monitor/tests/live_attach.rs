@@ -87,6 +87,20 @@ impl TestCgroup {
     }
 }
 
+impl TestCgroup {
+    /// Why a source cannot be attached.
+    fn attach_error(&self, hosts: &[PinnedHost], options: LiveOptions) -> String {
+        let options = LiveOptions {
+            cgroup: Some(self.path.clone()),
+            ..options
+        };
+        match LiveSource::attach(&options, hosts) {
+            Ok(_) => panic!("attached"),
+            Err(why) => why.to_string(),
+        }
+    }
+}
+
 impl Drop for TestCgroup {
     fn drop(&mut self) {
         let _ = fs::write(self.home.join("cgroup.procs"), std::process::id().to_string());
@@ -695,4 +709,145 @@ async fn drift_is_refused_where_pins_and_operator_ask_for_it() {
         );
         assert_eq!(bench.counters().refused, if refuses { 3 } else { 0 });
     }
+}
+
+/// A bpf file system of this test's own.
+struct BpfFs(tempfile::TempDir);
+
+impl BpfFs {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let nothing = None::<&str>;
+        let flags = nix::mount::MsFlags::empty();
+        if let Err(why) = nix::mount::mount(Some("bpf"), dir.path(), Some("bpf"), flags, nothing) {
+            eprintln!("SKIPPED: no right to mount a bpf file system: {why}");
+            return None;
+        }
+        Some(Self(dir))
+    }
+}
+
+impl Drop for BpfFs {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount(self.0.path());
+    }
+}
+
+/// An upgrade: what comes between two monitors is read by the second, once, and what the first had learned holds.
+#[tokio::test(flavor = "current_thread")]
+async fn the_next_monitor_goes_on_where_this_one_stopped() {
+    let (Some(cgroup), Some(bpffs)) = (TestCgroup::new(), BpfFs::mount()) else {
+        return;
+    };
+    let folder = bpffs.0.path().join("mcp-monitor");
+    let options = || LiveOptions {
+        pin_dir: Some(folder.clone()),
+        ..LiveOptions::default()
+    };
+    let hosts = [pin("mcp.example.com", &["127.66.2.0/24"])];
+    let bad: IpAddr = "127.66.3.1".parse().unwrap();
+    let bad_later: IpAddr = "127.66.3.2".parse().unwrap();
+    let bench = |source, cgroup| Bench {
+        source,
+        records: Vec::new(),
+        cgroup,
+    };
+    let Some(first) = cgroup.attach(&hosts, options()) else {
+        return;
+    };
+    let mut before = bench(first, cgroup);
+    let resolver = Ipv4Addr::new(127, 0, 53, 3);
+    resolve(resolver, &answer("mcp.example.com", &[], &[bad, bad_later]));
+    let (mut client, mut server) = connection("127.0.0.1:0");
+    let port = server.local_addr().unwrap().port();
+    let request = b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
+    pass(&mut client, &mut server, request);
+    before.settle().await;
+    assert_eq!(stream(&before.segments(port), port), request);
+    let second = before.cgroup.attach_error(&hosts, options());
+    assert!(second.contains("another mcp-monitor uses it"), "{second}");
+    before.source.leave().unwrap();
+    let Bench { source, cgroup, .. } = before;
+    drop(source);
+
+    // Nobody reads now.
+    pass(&mut client, &mut server, b"between");
+    assert!(TcpStream::connect(SocketAddr::new(bad, 9)).is_err());
+
+    let second = cgroup.attach(&hosts, options()).unwrap();
+    pass(&mut client, &mut server, b" and after");
+    assert!(TcpStream::connect(SocketAddr::new(bad_later, 9)).is_err());
+    let mut after = bench(second, cgroup);
+    after.settle().await;
+    assert_eq!(stream(&after.segments(port), port), b"between and after");
+    let drifts = after.drifts();
+    assert_eq!(
+        drifts,
+        [(DriftKind::Connect, 0, bad), (DriftKind::Connect, 0, bad_later)],
+        "the second from what the first had learned"
+    );
+    let counters = after.counters();
+    assert!(
+        counters.handed_over > 0 && counters.handed_over_lost == 0,
+        "{counters:?}"
+    );
+
+    // Without the folder nothing stays behind.
+    let Bench { source, cgroup, .. } = after;
+    drop(source);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let third = cgroup.attach(&hosts, LiveOptions::default()).unwrap();
+    let mut third = bench(third, cgroup);
+    pass(&mut client, &mut server, b" the end");
+    third.settle().await;
+    assert_eq!(stream(&third.segments(port), port), b" the end");
+    assert_eq!(third.counters().handed_over, 0);
+}
+
+/// Nobody read for so long that the ring ran over: how much is lost is known.
+#[tokio::test(flavor = "current_thread")]
+async fn what_did_not_fit_between_two_monitors_is_counted() {
+    let (Some(cgroup), Some(bpffs)) = (TestCgroup::new(), BpfFs::mount()) else {
+        return;
+    };
+    let options = || LiveOptions {
+        pin_dir: Some(bpffs.0.path().join("m")),
+        ..LiveOptions::default()
+    };
+    let Some(mut first) = cgroup.attach(&[], options()) else {
+        return;
+    };
+    let (mut client, mut server) = connection("127.0.0.1:0");
+    first.leave().unwrap();
+    drop(first);
+    pass(
+        &mut client,
+        &mut server,
+        b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
+    );
+    // More than the ring holds, and all of it wanted: many connections, since a single one has a budget.
+    let mut open = Vec::new();
+    for _ in 0..800 {
+        let (mut client, mut server) = connection("127.0.0.1:0");
+        pass(
+            &mut client,
+            &mut server,
+            b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n",
+        );
+        pass(&mut client, &mut server, &[b'x'; 60_000]);
+        open.push((client, server));
+    }
+    let second = cgroup.attach(&[], options()).unwrap();
+    let mut bench = Bench {
+        source: second,
+        records: Vec::new(),
+        cgroup,
+    };
+    bench.settle().await;
+    let counters = bench.source.counters().unwrap();
+    assert!(
+        counters.handed_over > 0 && counters.handed_over_lost > 0,
+        "{counters:?}"
+    );
+    std::fs::remove_dir_all(bpffs.0.path().join("m")).unwrap();
 }

@@ -46,7 +46,12 @@ pub fn run(args: &Args) -> Result<()> {
             command.arg(seeds);
         }
         // An input that takes so many seconds is a finding; one that takes some is shown.
-        command.args(["--", "-print_final_stats=1", "-timeout=25", "-report_slow_units=5"]);
+        command.args([
+            "--",
+            "-print_final_stats=1",
+            "-timeout=25",
+            "-report_slow_units=5",
+        ]);
         command.arg(format!("-max_total_time={}", args.seconds));
         counts.push(fuzz(&mut command, target).with_context(|| format!("fuzz target {target}"))?);
     }

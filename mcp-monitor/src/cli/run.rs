@@ -155,6 +155,7 @@ fn options(policy: &Policy) -> RunOptions {
             cgroup: program.source.cgroup.clone(),
             ring_bytes: program.source.ring_bytes,
             enforce: program.source.enforce,
+            pin_dir: program.source.pin_dir.clone(),
             plaintext: !program.plaintext.is_off(),
             pods: Pods::new(program.kubernetes.grace),
             ..LiveOptions::default()

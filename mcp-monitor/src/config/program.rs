@@ -81,6 +81,8 @@ pub struct Source {
     pub ring_bytes: u32,
     /// Connections that drift may be refused, for endpoints whose pins ask for it.
     pub enforce: bool,
+    /// Folder of a bpf file system in which the programs outlive the process.
+    pub pin_dir: Option<PathBuf>,
 }
 
 impl Default for Source {
@@ -89,6 +91,7 @@ impl Default for Source {
             cgroup: None,
             ring_bytes: 64 << 20,
             enforce: false,
+            pin_dir: None,
         }
     }
 }
@@ -181,6 +184,13 @@ const KEYS: &[Key] = &[
         form: "true or false",
         default: || "false: nothing is ever refused".into(),
         about: "Whether connections and datagrams to a pinned name at an address outside its pins are refused, for endpoints whose pins say `enforce: true`. Takes Linux 5.17. See docs/PINS.md.",
+    },
+    Key {
+        section: "source",
+        name: "pin_dir",
+        form: "path",
+        default: || "none: nothing outlives the process".into(),
+        about: "Folder of a bpf file system, such as /sys/fs/bpf/mcp-monitor, made if it is not there. The kernel programs stay attached when the process ends, and the next one reads what came meanwhile, as far as the ring holds it: an upgrade has no blind second. Removing the folder detaches them. See docs/OPERATIONS.md.",
     },
     Key {
         section: "alerts",
@@ -352,6 +362,7 @@ fn source(r: &Reader<'_>, node: &Node) -> Result<Source, ConfigError> {
                     )
                 })?;
             }
+            "pin_dir" => source.pin_dir = Some(r.text(node, "pin_dir")?.into()),
             "enforce" => source.enforce = r.bool(node, "enforce")?,
             _ => {}
         }
@@ -530,7 +541,7 @@ mod tests {
     #[test]
     fn every_kind_of_value() {
         let program = read(
-            "pins: pins.yaml\nthreads: 4\nsource: {cgroup: /sys/fs/cgroup/a, ring_bytes: 1MiB, enforce: true}\nalerts: {window: 1m, max_open: 5, max_packets: 2}\norigins: {asn: asn.mmdb}\nlimits: {flows: 10, message_bytes: 1 MiB, fragment_bytes: 4096, idle_open: 1h30m}\n",
+            "pins: pins.yaml\nthreads: 4\nsource: {cgroup: /sys/fs/cgroup/a, ring_bytes: 1MiB, enforce: true, pin_dir: /sys/fs/bpf/m}\nalerts: {window: 1m, max_open: 5, max_packets: 2}\norigins: {asn: asn.mmdb}\nlimits: {flows: 10, message_bytes: 1 MiB, fragment_bytes: 4096, idle_open: 1h30m}\n",
         )
         .unwrap();
         assert_eq!(program.pins.as_deref(), Some(Path::new("/etc/m/pins.yaml")));
@@ -541,6 +552,7 @@ mod tests {
                 cgroup: Some("/sys/fs/cgroup/a".into()),
                 ring_bytes: 1 << 20,
                 enforce: true,
+                pin_dir: Some("/sys/fs/bpf/m".into()),
             }
         );
         assert_eq!(

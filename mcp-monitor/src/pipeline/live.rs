@@ -210,6 +210,10 @@ pub async fn run<E>(
             emit(out).map_err(RunError::Output)?;
         }
     }
+    // What is counted from now on, the next process has to count.
+    if let Err(error) = source.leave() {
+        tracing::warn!("the next monitor may count losses of this one again: {error}");
+    }
     engine.finish();
     let (facts, tallies) = match &mut keep {
         Some(keep) => {

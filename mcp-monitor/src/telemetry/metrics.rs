@@ -163,6 +163,14 @@ const HELP: &[(&str, &str)] = &[
         "Drift verdicts on hosts that a swap of pins had just removed.",
     ),
     (
+        "kernel.handed_over",
+        "Records read that came between the process before and this one (source.pin_dir).",
+    ),
+    (
+        "kernel.handed_over_lost",
+        "Records and packets lost between them.",
+    ),
+    (
         "kernel.encrypted",
         "Packets of TLS connections whose plaintext comes from the process: their payload is not copied.",
     ),

@@ -65,9 +65,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if not .Values.features.tlsPlaintext -}}
 {{- $_ := set $base "plaintext" (dict "mode" "off") -}}
 {{- end -}}
-{{- if .Values.features.enforcement -}}
-{{- $_ := set $base "source" (dict "enforce" true) -}}
-{{- end -}}
+{{- $source := dict -}}
+{{- if .Values.features.enforcement -}}{{- $_ := set $source "enforce" true -}}{{- end -}}
+{{- if .Values.features.seamlessUpgrade -}}{{- $_ := set $source "pin_dir" "/sys/fs/bpf/mcp-monitor" -}}{{- end -}}
+{{- if $source -}}{{- $_ := set $base "source" $source -}}{{- end -}}
 {{- if .Values.state.hostPath -}}
 {{- $_ := set $base "state" (dict "file" "/var/lib/mcp-monitor/state.sqlite") -}}
 {{- end -}}

@@ -42,6 +42,11 @@ impl Clock {
     }
 }
 
+/// Nanoseconds since boot, as the kernel programs have them.
+pub(super) fn since_boot() -> u64 {
+    nanoseconds(ClockId::CLOCK_BOOTTIME).unwrap_or(0)
+}
+
 /// Unix time of the boot, in nanoseconds.
 fn boot_time() -> Option<u64> {
     let wall = nanoseconds(ClockId::CLOCK_REALTIME)?;

@@ -70,6 +70,10 @@ pub struct KernelCounters {
     pub malformed_records: u64,
     /// Drift verdicts on hosts that a swap of pins had just removed.
     pub stale_drifts: u64,
+    /// Records read that came between the process before and this one.
+    pub handed_over: u64,
+    /// Records and packets lost between them; where the one before was killed, those that it counted too.
+    pub handed_over_lost: u64,
     /// Packets of flows whose plaintext comes from the process.
     pub encrypted: u64,
     /// Calls of TLS libraries that carried plaintext.
@@ -86,13 +90,19 @@ impl KernelCounters {
     /// Everything that ought to have been seen and was not, in packets and records.
     #[must_use]
     pub fn lost(&self) -> u64 {
+        self.lost_in_kernel()
+            .saturating_add(self.malformed_records)
+            .saturating_add(self.handed_over_lost)
+    }
+
+    /// Of these, what did not reach the ring.
+    pub(super) fn lost_in_kernel(&self) -> u64 {
         [
             self.ring_full,
             self.shed,
             self.scratch_busy,
             self.unreadable,
             self.no_storage,
-            self.malformed_records,
         ]
         .into_iter()
         .fold(0, u64::saturating_add)
@@ -147,6 +157,8 @@ impl Counters {
             refused: sum(Counter::Refused),
             malformed_records: 0,
             stale_drifts: 0,
+            handed_over: 0,
+            handed_over_lost: 0,
             encrypted: sum(Counter::Encrypted),
             tls_calls: sum(Counter::TlsCalls),
             tls_objects: sum(Counter::TlsObjects),

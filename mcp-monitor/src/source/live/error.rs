@@ -69,6 +69,14 @@ pub enum LiveError {
         /// Why.
         source: Box<MapError>,
     },
+    /// The folder for links and tables cannot be used.
+    #[error("cannot keep the kernel programs in {} (source.pin_dir): {source}", path.display())]
+    Pinning {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The object lacks a part: it was built from other sources.
     #[error("the kernel object lacks {0}: it belongs to another version; build again")]
     Object(&'static str),

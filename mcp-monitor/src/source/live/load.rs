@@ -4,24 +4,30 @@ use std::{
     collections::hash_map::RandomState,
     fs::{self, File},
     hash::{BuildHasher as _, Hasher as _},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{HashMap as BpfHashMap, Map, MapData},
-    programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSockAddr},
+    programs::{CgroupSkb, CgroupSockAddr},
 };
 
-use super::{Features, LiveError, LiveOptions, ProgramCost};
+use super::{
+    Features, LiveError, LiveOptions, ProgramCost,
+    sys::{self, Hook},
+};
 
 /// Packet programs, and where they sit.
-const PACKETS: [(&str, CgroupSkbAttachType); 2] = [
-    ("mcp_egress", CgroupSkbAttachType::Egress),
-    ("mcp_ingress", CgroupSkbAttachType::Ingress),
-];
+const PACKETS: [(&str, Hook); 2] = [("mcp_egress", Hook::Egress), ("mcp_ingress", Hook::Ingress)];
 /// Programs on system calls.
-const CALLS: [&str; 4] = ["mcp_connect4", "mcp_connect6", "mcp_sendmsg4", "mcp_sendmsg6"];
+const CALLS: [(&str, Hook); 4] = [
+    ("mcp_connect4", Hook::Connect4),
+    ("mcp_connect6", Hook::Connect6),
+    ("mcp_sendmsg4", Hook::Sendmsg4),
+    ("mcp_sendmsg6", Hook::Sendmsg6),
+];
 
 /// Capabilities, by number.
 const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
@@ -129,27 +135,30 @@ pub(super) fn load(
             .load()
             .map_err(program(name))?;
     }
-    for name in CALLS {
+    for (name, _) in CALLS {
         call_program(&mut programs, name)?.load().map_err(program(name))?;
     }
     Ok(programs)
 }
 
-/// Attaches everything; calls before packets, so that a connection's process is known with its SYN.
-pub(super) fn attach(programs: &mut Ebpf, cgroup: &File) -> Result<(), LiveError> {
-    // A bpf link takes no flags; links always share the hook with others.
-    let mode = CgroupAttachMode::Single;
-    for name in CALLS {
-        call_program(programs, name)?
-            .attach(cgroup, mode)
+/// Names of the links.
+pub(super) fn links() -> impl Iterator<Item = &'static str> {
+    CALLS.iter().chain(&PACKETS).map(|(name, _)| *name)
+}
+
+/// Attaches everything; calls before packets, so that a connection's process is known with its SYN. The programs
+/// stay where they are until the descriptors are closed, and no pin is left.
+pub(super) fn attach(programs: &mut Ebpf, cgroup: &File) -> Result<Vec<(&'static str, OwnedFd)>, LiveError> {
+    let mut links = Vec::new();
+    for (name, hook) in CALLS.into_iter().chain(PACKETS) {
+        let program = programs.program(name).ok_or(LiveError::Object(name))?;
+        let link = program
+            .fd()
+            .and_then(|program| Ok(sys::link(program, cgroup, hook)?))
             .map_err(attaching(name))?;
+        links.push((name, link));
     }
-    for (name, place) in PACKETS {
-        packet_program(programs, name)?
-            .attach(cgroup, place, mode)
-            .map_err(attaching(name))?;
-    }
-    Ok(())
+    Ok(links)
 }
 
 fn packet_program<'a>(programs: &'a mut Ebpf, name: &'static str) -> Result<&'a mut CgroupSkb, LiveError> {

@@ -7,13 +7,17 @@ mod clock;
 mod counters;
 mod error;
 mod features;
+mod handover;
 mod load;
 mod pins;
 mod ring;
+mod sys;
 pub mod tls;
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -42,6 +46,9 @@ use crate::{
     types::{At, Process, Scope},
 };
 
+/// Records of several CPUs may lie in the ring this much out of order of time.
+const HANDOVER_NS: u64 = 1_000_000_000;
+
 /// How to attach.
 #[derive(Clone, Debug)]
 pub struct LiveOptions {
@@ -58,6 +65,9 @@ pub struct LiveOptions {
     pub enforce: bool,
     /// Read plaintext from the TLS libraries of processes; off by default.
     pub plaintext: bool,
+    /// Folder of a bpf file system in which programs and tables outlive this process, for the next one; `None` by
+    /// default.
+    pub pin_dir: Option<PathBuf>,
     /// Where pods are looked up.
     pub pods: Pods,
 }
@@ -71,6 +81,7 @@ impl Default for LiveOptions {
             userspace_verdicts: false,
             enforce: false,
             plaintext: false,
+            pin_dir: None,
             pods: Pods::new(Duration::from_secs(300)),
         }
     }
@@ -200,8 +211,16 @@ pub struct ProgramCost {
 
 /// The kernel programs, attached.
 pub struct LiveSource {
-    /// Detaches when dropped.
     programs: Ebpf,
+    /// Detach when dropped, unless they are pinned.
+    _links: Vec<OwnedFd>,
+    folder: Option<handover::Folder>,
+    /// Records of the process before, not read yet.
+    left: VecDeque<Vec<u8>>,
+    handed_over: u64,
+    handed_over_lost: u64,
+    /// Records before this time, in nanoseconds since boot, were in the ring of the process before.
+    since: u64,
     ring: AsyncFd<RingBuf<MapData>>,
     decisions: BpfHashMap<MapData, u64, [u8; 8]>,
     counts: counters::Counters,
@@ -230,10 +249,22 @@ impl LiveSource {
         features::require()?;
         let mut features = Features::probe()?;
         features.bpf_loop &= !options.userspace_verdicts;
-        let seed = load::random();
+        let folder = options
+            .pin_dir
+            .as_deref()
+            .map(handover::Folder::open)
+            .transpose()?;
+        let mut left = folder.as_ref().and_then(handover::Folder::left);
+        let seed = left.as_ref().map_or_else(load::random, |left| left.seed);
         let below = load::depth_and_id(options.cgroup.as_deref());
         let mut programs = load::load(options, seed, features, below)?;
         let log = load::log(&mut programs);
+        if let Some(folder) = &folder {
+            folder.prepare(&programs)?;
+        }
+        if let Some(left) = &left {
+            left.teach(&mut programs)?;
+        }
         let counts = counters::Counters::new(&mut programs)?;
         let decisions = load::take_hash(&mut programs, "DECISIONS")?;
         let pins = pins::Pins::new(&mut programs, seed, hosts)?;
@@ -248,13 +279,34 @@ impl LiveSource {
             verdicts,
             Attribution::new(load::cgroup2_root().ok(), options.pods.clone()),
         );
-        load::attach(&mut programs, &cgroup)?;
+        let links = load::attach(&mut programs, &cgroup)?;
+        if let Some(folder) = &folder {
+            for (name, link) in &links {
+                folder.prepare_link(name, link)?;
+            }
+            folder.take_over(load::links(), left.as_mut())?;
+        }
+        let since = left.as_ref().map_or(0, handover::Left::until);
+        let (left, handed_over_lost) = left.map(handover::Left::finish).unwrap_or_default();
+        if since > 0 {
+            tracing::info!(
+                records = left.len(),
+                lost = handed_over_lost,
+                "taken over from the monitor before"
+            );
+        }
         let tls = options
             .plaintext
             .then(|| Self::watch_libraries(&mut programs, options))
             .flatten();
         Ok(Self {
             programs,
+            _links: links.into_iter().map(|(_, link)| link).collect(),
+            folder,
+            left,
+            handed_over: 0,
+            handed_over_lost,
+            since,
             ring,
             decisions,
             counts,
@@ -286,6 +338,14 @@ impl LiveSource {
             if let Some(log) = &mut self.log {
                 log();
             }
+            if !self.left.is_empty() {
+                let count = self.left.len().min(self.batch);
+                for record in self.left.drain(..count) {
+                    self.handed_over = self.handed_over.saturating_add(1);
+                    self.reader.read(&record, &self.pins, out);
+                }
+                return Ok(());
+            }
             let mut guard = match &mut self.tls {
                 None => self.ring.readable_mut().await.map_err(LiveError::Ring)?,
                 Some((probes, scanner)) => tokio::select! {
@@ -304,6 +364,16 @@ impl LiveSource {
                     guard.clear_ready();
                     break;
                 };
+                if self.since > 0
+                    && let Some(time) = ring::time_of(&record)
+                {
+                    if time < self.since {
+                        continue;
+                    }
+                    if time.saturating_sub(self.since) > HANDOVER_NS {
+                        self.since = 0;
+                    }
+                }
                 self.reader.read(&record, &self.pins, out);
             }
             let subjects = self.reader.take_subjects();
@@ -334,11 +404,23 @@ impl LiveSource {
         Ok(())
     }
 
+    /// To be called when this is the end, and the next process is to go on where this one stopped. Without
+    /// [`LiveOptions::pin_dir`] it changes nothing.
+    pub fn leave(&mut self) -> Result<(), LiveError> {
+        if self.folder.is_none() {
+            return Ok(());
+        }
+        let lost = self.counters()?.lost_in_kernel();
+        self.pins.leave(lost)
+    }
+
     /// What was counted since attaching.
     pub fn counters(&self) -> Result<KernelCounters, LiveError> {
         let mut counters = self.counts.read()?;
         counters.malformed_records = self.reader.malformed();
         counters.stale_drifts = self.reader.stale();
+        counters.handed_over = self.handed_over;
+        counters.handed_over_lost = self.handed_over_lost;
         Ok(counters)
     }
 

@@ -11,7 +11,7 @@ use mcp_monitor_common::{
     pins::{Control, NameKey, NameValue, PrefixKey},
 };
 
-use super::{LiveError, load};
+use super::{LiveError, handover, load};
 use crate::source::verdict::{PinnedHost, mapped};
 
 const NAME_KEY: usize = size_of::<NameKey>();
@@ -31,6 +31,7 @@ pub(super) struct Pins {
     prefixes: LpmTrie<MapData, [u8; PREFIX_KEY], u8>,
     control: Array<MapData, [u8; CONTROL]>,
     seed: u64,
+    lost: u64,
     generation: u32,
     current: Generation,
     /// Still in the tables, for programs that were running at the swap.
@@ -46,6 +47,7 @@ impl Pins {
                 .map_err(LiveError::map("PREFIXES"))?,
             control: Array::try_from(load::take(programs, "CONTROL")?).map_err(LiveError::map("CONTROL"))?,
             seed,
+            lost: 0,
             generation: 0,
             current: Generation::default(),
             previous: Generation::default(),
@@ -106,13 +108,19 @@ impl Pins {
                 .map_err(LiveError::map("NAMES"))?;
             next.names.push(key);
         }
-        let control = Control {
-            generation,
-            reserved: 0,
-        };
+        self.control(generation)
+    }
+
+    fn control(&mut self, generation: u32) -> Result<(), LiveError> {
         self.control
-            .set(0, bytes::<_, CONTROL>(&control), 0)
+            .set(0, handover::control(generation, self.seed, self.lost), 0)
             .map_err(LiveError::map("CONTROL"))
+    }
+
+    /// Notes for the next process how much was lost, as far as this one has counted it.
+    pub(super) fn leave(&mut self, lost: u64) -> Result<(), LiveError> {
+        self.lost = lost;
+        self.control(self.generation)
     }
 
     /// Removing what is not there any more is no error.

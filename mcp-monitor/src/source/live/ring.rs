@@ -274,6 +274,17 @@ impl Reader {
     }
 }
 
+/// When a record of a packet, a drift or a process was made, in nanoseconds since boot; `None` of others.
+pub(super) fn time_of(record: &[u8]) -> Option<u64> {
+    Some(match record.first().copied()? {
+        kind::SEGMENT => SegmentRecord::read_from_prefix(record).ok()?.0.time,
+        kind::DATAGRAM => DatagramRecord::read_from_prefix(record).ok()?.0.time,
+        kind::DRIFT => DriftRecord::read_from_prefix(record).ok()?.0.time,
+        kind::PROCESS => ProcessRecord::read_from_prefix(record).ok()?.0.time,
+        _ => return None,
+    })
+}
+
 fn object(pid: u32, address: u64, born: u64) -> Object {
     Object { pid, address, born }
 }
