@@ -11,10 +11,12 @@ fuzz_target!(|data: &[u8]| {
         PinnedHost {
             pattern: "mcp.example".into(),
             prefixes: vec!["10.0.0.0/8".parse().unwrap()],
+            enforce: true,
         },
         PinnedHost {
             pattern: "*.example".into(),
             prefixes: vec![],
+            enforce: false,
         },
     ];
     let mut verdicts = Verdicts::new(&hosts);

@@ -63,6 +63,8 @@ counters! {
     HellosWalked,
     /// Drift verdicts.
     Drifts,
+    /// Connections and UDP sends refused, because they drift and the pins ask for it.
+    Refused,
     /// Connections and UDP sends judged.
     Connects,
     /// Packets of flows whose plaintext comes from the process.

@@ -37,12 +37,14 @@ pub struct NameKey {
 pub struct NameValue {
     /// Index of the pinned host.
     pub host: u32,
-    /// See [`HOST_HAS_ADDRESSES`].
+    /// See [`HOST_HAS_ADDRESSES`] and [`HOST_REFUSES_DRIFT`].
     pub flags: u32,
 }
 
 /// The host pins addresses; without it the host is known but cannot drift.
 pub const HOST_HAS_ADDRESSES: u32 = 1;
+/// Connections to the host at an address outside its prefixes are to be refused.
+pub const HOST_REFUSES_DRIFT: u32 = 2;
 
 /// Data of a longest-prefix-match key. The generation and host stand in front of the address and are
 /// always matched whole, so one trie serves every host.

@@ -127,8 +127,8 @@ pub struct DriftRecord {
     pub drift: u8,
     /// Port of the connection, 0 for a DNS answer.
     pub port: [u8; 2],
-    /// Zero.
-    pub reserved: u32,
+    /// 1 if the connection was refused.
+    pub refused: u32,
     /// Nanoseconds since boot.
     pub time: u64,
     /// Socket cookie.

@@ -2,7 +2,11 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{address::Address, name::NameWalk, pins::HOST_HAS_ADDRESSES};
+use crate::{
+    address::Address,
+    name::NameWalk,
+    pins::{HOST_HAS_ADDRESSES, HOST_REFUSES_DRIFT},
+};
 
 /// Where a drift was seen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -37,7 +41,7 @@ pub struct Host {
     pub pattern: u64,
     /// Its index in these pins.
     pub host: u32,
-    /// See [`HOST_HAS_ADDRESSES`].
+    /// See [`HOST_HAS_ADDRESSES`] and [`HOST_REFUSES_DRIFT`].
     pub flags: u32,
 }
 
@@ -52,6 +56,13 @@ impl Host {
     #[inline(always)]
     const fn has_addresses(&self) -> bool {
         self.flags & HOST_HAS_ADDRESSES != 0
+    }
+
+    /// The pins ask that a connection which drifts be refused.
+    #[inline(always)]
+    #[must_use]
+    pub const fn refuses_drift(&self) -> bool {
+        self.flags & HOST_REFUSES_DRIFT != 0
     }
 }
 
@@ -149,17 +160,21 @@ pub fn dns_answer<T: Tables>(tables: &mut T, host: Host, address: &Address) {
 /// Judges a connection to `address`.
 ///
 /// Several names may lead there. It is a drift only if every one of them pins addresses and none
-/// allows this one: with a single name for which it is in order, nothing says which was meant.
+/// allows this one: with a single name for which it is in order, nothing says which was meant. For the
+/// same reason it is to be refused only if every one of them asks for that.
 #[inline(always)]
 pub fn connect<T: Tables>(tables: &T, address: &Address) -> Option<Drift> {
     let learned = tables.learned(address)?;
     let mut found = None;
+    let mut refuses = HOST_REFUSES_DRIFT;
     for pattern in learned.patterns {
         if pattern == 0 {
             continue;
         }
         if let Some(host) = tables.pattern(pattern) {
-            let drift = outside(tables, DriftKind::Connect, host, address)?;
+            let mut drift = outside(tables, DriftKind::Connect, host, address)?;
+            refuses &= drift.host.flags;
+            drift.host.flags = (drift.host.flags & !HOST_REFUSES_DRIFT) | refuses;
             found = Some(drift);
         }
     }

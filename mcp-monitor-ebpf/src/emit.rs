@@ -58,13 +58,16 @@ pub(crate) fn now() -> u64 {
 
 /// Sends a verdict up.
 #[inline(always)]
-pub(crate) fn drift(drift: &Drift, port: [u8; 2], from: &Origin) {
+pub(crate) fn drift(drift: &Drift, port: [u8; 2], refused: bool, from: &Origin) {
     count(Counter::Drifts);
+    if refused {
+        count(Counter::Refused);
+    }
     let record = DriftRecord {
         kind: kind::DRIFT,
         drift: drift.kind as u8,
         port,
-        reserved: 0,
+        refused: u32::from(refused),
         time: from.time,
         cookie: from.cookie,
         cgroup: from.cgroup,
@@ -302,7 +305,7 @@ unsafe fn find_server_name(slot: *mut Slot) {
         if let Some(host) = (*slot).hello.host(&tables)
             && let Some(found) = server_name(&tables, host, &(*slot).headers.destination)
         {
-            drift(&found, (*slot).headers.destination_port, &Origin::of(slot));
+            drift(&found, (*slot).headers.destination_port, false, &Origin::of(slot));
         }
     }
 }

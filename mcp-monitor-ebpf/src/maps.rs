@@ -21,7 +21,7 @@ use mcp_monitor_common::{
     flow::{Decision, FlowState, Owner, Tuple},
     pins::{Control, NameKey, NameValue, PrefixKey},
     plaintext::{Call, GoCallKey, ObjectKey, ObjectState},
-    verdict::Learned,
+    verdict::{Drift, Learned},
 };
 
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -38,6 +38,9 @@ static HAS_NETNS: Global<u8> = Global::new(0);
 /// 1 where plaintext comes from TLS libraries: their flows are then followed to their end.
 #[unsafe(no_mangle)]
 static HAS_PLAINTEXT: Global<u8> = Global::new(0);
+/// 1 where connections that drift may be refused, for hosts whose pins ask for it.
+#[unsafe(no_mangle)]
+static MAY_REFUSE: Global<u8> = Global::new(0);
 /// Depth of the watched cgroup below the root; 0 for the root itself.
 #[unsafe(no_mangle)]
 static CGROUP_LEVEL: Global<u32> = Global::new(0);
@@ -89,6 +92,12 @@ pub(crate) fn seed() -> u64 {
 #[inline(always)]
 pub(crate) fn has_loop() -> bool {
     HAS_LOOP.load() != 0
+}
+
+/// Whether a connection with this verdict is to be refused.
+#[inline(always)]
+pub(crate) fn refuses(drift: &Drift) -> bool {
+    drift.host.refuses_drift() && MAY_REFUSE.load() != 0
 }
 
 /// Cookie of the context's network namespace where packets may ask for it.

@@ -54,7 +54,7 @@ impl Tables for MapTables {
     fn drift(&mut self, drift: Drift) {
         // SAFETY: a slot that the program holds.
         let from = unsafe { emit::Origin::of(self.slot) };
-        emit::drift(&drift, [0; 2], &from);
+        emit::drift(&drift, [0; 2], false, &from);
     }
 }
 

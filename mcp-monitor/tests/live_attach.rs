@@ -70,12 +70,11 @@ impl TestCgroup {
         })
     }
 
-    fn attach(&self, hosts: &[PinnedHost], userspace_verdicts: bool) -> Option<LiveSource> {
+    fn attach(&self, hosts: &[PinnedHost], options: LiveOptions) -> Option<LiveSource> {
         let options = LiveOptions {
             cgroup: Some(self.path.clone()),
             ring_bytes: 16 << 20,
-            userspace_verdicts,
-            ..LiveOptions::default()
+            ..options
         };
         match LiveSource::attach(&options, hosts) {
             Ok(source) => Some(source),
@@ -115,9 +114,19 @@ impl Bench {
     }
 
     fn judging(hosts: &[PinnedHost], userspace_verdicts: bool) -> Option<Self> {
+        Self::with(
+            hosts,
+            LiveOptions {
+                userspace_verdicts,
+                ..LiveOptions::default()
+            },
+        )
+    }
+
+    fn with(hosts: &[PinnedHost], options: LiveOptions) -> Option<Self> {
         let cgroup = TestCgroup::new()?;
         Some(Self {
-            source: cgroup.attach(hosts, userspace_verdicts)?,
+            source: cgroup.attach(hosts, options)?,
             records: Vec::new(),
             cgroup,
         })
@@ -317,7 +326,7 @@ async fn a_socket_older_than_the_monitor_is_seen() {
     let Some(cgroup) = TestCgroup::new() else { return };
     let (mut client, mut server) = connection("127.0.0.1:0");
     let port = server.local_addr().unwrap().port();
-    let Some(source) = cgroup.attach(&[], false) else {
+    let Some(source) = cgroup.attach(&[], LiveOptions::default()) else {
         return;
     };
     let mut bench = Bench {
@@ -396,6 +405,7 @@ fn pin(pattern: &str, prefixes: &[&str]) -> PinnedHost {
     PinnedHost {
         pattern: pattern.into(),
         prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+        enforce: false,
     }
 }
 
@@ -599,6 +609,25 @@ async fn every_program_runs() {
     }
 }
 
+/// The programs on TLS functions, which the verifier goes through though no library is there to put them on.
+#[tokio::test(flavor = "current_thread")]
+async fn the_programs_on_tls_functions_load() {
+    let options = LiveOptions {
+        plaintext: true,
+        ..LiveOptions::default()
+    };
+    let Some(bench) = Bench::with(&[], options) else {
+        return;
+    };
+    assert!(
+        bench.source.tls_counters().is_some(),
+        "refused: the log above says which and why"
+    );
+    for cost in bench.source.program_costs() {
+        println!("\nPROGRAM {} {}", cost.name, cost.runs);
+    }
+}
+
 #[test]
 fn a_cgroup_that_is_none_is_an_error_that_names_it() {
     let options = LiveOptions {
@@ -607,4 +636,82 @@ fn a_cgroup_that_is_none_is_an_error_that_names_it() {
     };
     let why = LiveSource::attach(&options, &[]).unwrap_err().to_string();
     assert!(why.contains("/nonexistent/cgroup"), "{why}");
+}
+
+/// Connections and datagrams to a pinned name that leads elsewhere fail at once, if pins and operator ask for it.
+#[tokio::test(flavor = "current_thread")]
+async fn drift_is_refused_where_pins_and_operator_ask_for_it() {
+    use std::io::ErrorKind;
+    let hosts = |enforce| {
+        [
+            PinnedHost {
+                enforce,
+                ..pin("strict.example", &["127.0.0.0/16"])
+            },
+            pin("lenient.example", &["192.0.2.0/24"]),
+        ]
+    };
+    let strict: IpAddr = "127.66.1.1".parse().unwrap();
+    let shared: IpAddr = "127.66.1.2".parse().unwrap();
+    let lenient: IpAddr = "127.66.1.3".parse().unwrap();
+    for (operator, pinned) in [(true, true), (false, true), (true, false)] {
+        let options = LiveOptions {
+            enforce: operator,
+            ..LiveOptions::default()
+        };
+        let Some(mut bench) = Bench::with(&hosts(pinned), options) else {
+            return;
+        };
+        let resolver = Ipv4Addr::new(127, 0, 53, 2);
+        resolve(resolver, &answer("strict.example", &[], &[strict, shared]));
+        resolve(resolver, &answer("lenient.example", &[], &[shared, lenient]));
+        bench.settle().await;
+        bench.records.clear();
+        let refuses = operator && pinned;
+        let at = |address: IpAddr| std::net::TcpListener::bind((address, 0)).unwrap();
+        let servers = [at(strict), at(shared), at(lenient)];
+        let tried = servers
+            .each_ref()
+            .map(|server| TcpStream::connect(server.local_addr().unwrap()));
+        let denied = tried.each_ref().map(|tried| {
+            tried
+                .as_ref()
+                .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        });
+        assert_eq!(
+            denied,
+            [refuses, false, false],
+            "operator {operator}, pins {pinned}"
+        );
+
+        let receiver = UdpSocket::bind((strict, 0)).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sent = socket.send_to(b"x", receiver.local_addr().unwrap());
+        assert_eq!(sent.is_err(), refuses);
+        socket.connect(receiver.local_addr().unwrap()).unwrap();
+        for _ in 0..2 {
+            assert_eq!(socket.send(b"x").is_err(), refuses);
+        }
+        bench.settle().await;
+        let said: Vec<(IpAddr, bool)> = bench
+            .records
+            .iter()
+            .filter_map(|record| match record {
+                LiveRecord::Drift { address, refused, .. } => Some((*address, *refused)),
+                _ => None,
+            })
+            .collect();
+        let expected = [
+            (strict, refuses),
+            (shared, false),
+            (lenient, false),
+            (strict, refuses),
+            (strict, refuses),
+        ];
+        assert_eq!(
+            said, expected,
+            "three connections, a datagram, a connected socket"
+        );
+        assert_eq!(bench.counters().refused, if refuses { 3 } else { 0 });
+    }
 }

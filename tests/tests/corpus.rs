@@ -6,7 +6,7 @@ mod engine;
 
 use std::collections::BTreeSet;
 
-use engine::{alerts, alerts_with_keys};
+use engine::{Given, alerts};
 use mcp_monitor_tests::paths;
 use mcp_monitor_tests::transcript::{self, Kind, Rendering};
 use serde::Deserialize;
@@ -98,7 +98,11 @@ fn benign_traffic_gives_no_alert_but_what_is_true_of_it() {
     for (name, capture) in benign() {
         if let Ok(log) = std::fs::read(keys.join(&name).with_extension("keylog")) {
             let source = format!("{name} with its key log");
-            let opened = alerts_with_keys(capture.clone(), None, &log).expect("replay");
+            let given = Given {
+                keys: &log,
+                ..Given::default()
+            };
+            let (opened, _) = engine::run(capture.clone(), given).expect("replay");
             found.extend(rows(&source, &opened));
         }
         found.extend(rows(&name, &alerts(capture, None).expect("replay")));

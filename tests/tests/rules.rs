@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use engine::alerts;
+use engine::Given;
 use mcp_monitor::detect::catalogue;
 use mcp_monitor_tests::transcript::{self, Fires, Kind, Rendering, Transcript};
 use mcp_monitor_tests::{binary, paths};
@@ -119,6 +119,16 @@ struct Outcome {
     failures: Vec<String>,
 }
 
+fn alerts(transcript: &Transcript, capture: Vec<u8>, pins: Option<&str>) -> Result<Vec<Value>, String> {
+    let config = transcript.config().map_err(|error| format!("{error:#}"))?;
+    let given = Given {
+        pins,
+        config: config.as_deref(),
+        ..Given::default()
+    };
+    engine::run(capture, given).map(|(alerts, _)| alerts)
+}
+
 fn judge(transcript: &Transcript) -> Outcome {
     let mut outcome = Outcome::default();
     let name = |rendering: Rendering| {
@@ -146,7 +156,7 @@ fn judge(transcript: &Transcript) -> Outcome {
                 .render(rendering)
                 .map_err(|error| format!("{error:#}"))?;
             let pins = transcript.pins(rendering).map_err(|error| format!("{error:#}"))?;
-            let found = alerts(capture.clone(), pins.as_deref())?;
+            let found = alerts(transcript, capture.clone(), pins.as_deref())?;
             Ok((essences(&found), capture))
         };
         match (run(), &plain) {
@@ -306,10 +316,15 @@ fn the_binary_says_the_same() {
             std::fs::write(&pins_path, pins).expect("written");
             args.extend(["--pins".to_owned(), pins_path.display().to_string()]);
         }
+        if let Some(config) = transcript.config().expect("configuration") {
+            let config_path = path.with_extension("config.yaml");
+            std::fs::write(&config_path, config).expect("written");
+            args.extend(["--config".to_owned(), config_path.display().to_string()]);
+        }
         args.push(path.display().to_string());
         let ran = binary::run(args).expect("replay");
         let mut said = ran.records().expect("records");
-        let mut due = alerts(capture, pins.as_deref()).expect("alerts");
+        let mut due = alerts(transcript, capture, pins.as_deref()).expect("alerts");
         for alert in said.iter_mut().chain(&mut due) {
             alert["evidence"]["capture"] = Value::Null;
         }

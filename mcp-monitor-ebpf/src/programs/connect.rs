@@ -28,29 +28,27 @@ use crate::{
 
 /// The call goes on.
 const ALLOW: i32 = 1;
+/// The call fails with `EPERM`.
+const REFUSE: i32 = 0;
 
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn mcp_connect4(ctx: SockAddrContext) -> i32 {
-    connect(&ctx, address4(&ctx));
-    ALLOW
+    connect(&ctx, address4(&ctx))
 }
 
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn mcp_connect6(ctx: SockAddrContext) -> i32 {
-    connect(&ctx, address6(&ctx));
-    ALLOW
+    connect(&ctx, address6(&ctx))
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn mcp_sendmsg4(ctx: SockAddrContext) -> i32 {
-    send(&ctx, address4(&ctx));
-    ALLOW
+    send(&ctx, address4(&ctx))
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn mcp_sendmsg6(ctx: SockAddrContext) -> i32 {
-    send(&ctx, address6(&ctx));
-    ALLOW
+    send(&ctx, address6(&ctx))
 }
 
 #[inline(always)]
@@ -80,7 +78,7 @@ fn port(ctx: &SockAddrContext) -> [u8; 2] {
 }
 
 #[inline(always)]
-fn connect(ctx: &SockAddrContext, address: Address) {
+fn connect(ctx: &SockAddrContext, address: Address) -> i32 {
     // SAFETY: the program's context.
     let protocol = unsafe { (*ctx.sock_addr).protocol };
     let port = port(ctx);
@@ -90,7 +88,11 @@ fn connect(ctx: &SockAddrContext, address: Address) {
         process(&from, TCP, port, &address);
         if let Some(drift) = judge(&address) {
             debug!(ctx, "connection of {} drifts", from.cookie);
-            emit::drift(&drift, port, &from);
+            let refused = maps::refuses(&drift);
+            emit::drift(&drift, port, refused, &from);
+            if refused {
+                return REFUSE;
+            }
         }
     } else if protocol == u32::from(UDP) {
         // Resolver libraries connect UDP sockets only to learn which source address they would get, so
@@ -101,6 +103,7 @@ fn connect(ctx: &SockAddrContext, address: Address) {
             process(&origin(ctx), UDP, port, &address);
         }
     }
+    ALLOW
 }
 
 /// A UDP socket that was connected elsewhere starts anew.
@@ -119,39 +122,47 @@ fn forget(ctx: &SockAddrContext) {
 }
 
 #[inline(always)]
-fn send(ctx: &SockAddrContext, address: Address) {
+fn send(ctx: &SockAddrContext, address: Address) -> i32 {
     // SAFETY: the program's context.
     if unsafe { (*ctx.sock_addr).protocol } != u32::from(UDP) {
-        return;
+        return ALLOW;
     }
     let port = port(ctx);
-    let resolver = port == dns::PORT.to_be_bytes();
-    let drift = judge(&address);
-    if !resolver && drift.is_none() {
-        return;
+    // The two ways do not meet again: Linux 6.1 would see the fields of a verdict that is not there read.
+    let Some(drift) = judge(&address) else {
+        if port == dns::PORT.to_be_bytes() && is_first(ctx, 1) {
+            count(Counter::Connects);
+            process(&origin(ctx), UDP, port, &address);
+        }
+        return ALLOW;
+    };
+    let refused = maps::refuses(&drift);
+    if is_first(ctx, 2) {
+        count(Counter::Connects);
+        let from = origin(ctx);
+        process(&from, UDP, port, &address);
+        emit::drift(&drift, port, refused, &from);
     }
+    if refused { REFUSE } else { ALLOW }
+}
+
+/// One report per socket and reason, which has the bit: a datagram is no connection.
+#[inline(always)]
+fn is_first(ctx: &SockAddrContext, bit: u8) -> bool {
     // SAFETY: the program's context.
     let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
     if socket.is_null() {
-        return;
+        return false;
     }
     let flow = maps::flow_or_new(socket.cast());
-    if !flow.is_null() {
-        // SAFETY: checked for null.
-        unsafe {
-            // One report per socket and reason: a datagram is no connection.
-            let bit = if drift.is_some() { 2 } else { 1 };
-            if (*flow).attributed & bit != 0 {
-                return;
-            }
-            (*flow).attributed |= bit;
-        }
+    if flow.is_null() {
+        return true;
     }
-    count(Counter::Connects);
-    let from = origin(ctx);
-    process(&from, UDP, port, &address);
-    if let Some(drift) = drift {
-        emit::drift(&drift, port, &from);
+    // SAFETY: checked for null.
+    unsafe {
+        let first = (*flow).attributed & bit == 0;
+        (*flow).attributed |= bit;
+        first
     }
 }
 

@@ -32,6 +32,10 @@ use crate::{
 
 /// The packet goes on its way.
 const PASS: i32 = 1;
+/// The packet goes nowhere; the call that sends it fails with `EPERM`.
+const DROP: i32 = 0;
+/// Bit of [`FlowState::attributed`]: it was said that a connected UDP socket's datagrams are refused.
+const SAID_REFUSED: u8 = 4;
 /// `TCP_LISTEN`.
 const LISTEN: u32 = 10;
 
@@ -65,26 +69,26 @@ fn packet(ctx: &SkBuffContext, egress: bool) -> i32 {
         count(Counter::Ignored);
         return PASS;
     }
-    inspect(ctx, skb, socket, flow, egress);
-    PASS
+    inspect(ctx, skb, socket, flow, egress)
 }
 
 #[inline(always)]
-fn inspect(ctx: &SkBuffContext, skb: Skb, common: *mut bpf_sock, flow: *mut FlowState, egress: bool) {
+fn inspect(ctx: &SkBuffContext, skb: Skb, common: *mut bpf_sock, flow: *mut FlowState, egress: bool) -> i32 {
     // SAFETY: checked for null; the storage lives as long as the socket.
     if !flow.is_null() && unsafe { (*flow).state } == state::DUPLICATE {
         count(Counter::Duplicate);
-        return;
+        return PASS;
     }
     // SAFETY: not null.
     let socket = unsafe { bpf_sk_fullsock(common) };
     if socket.is_null() {
         count(Counter::NoSocket);
-        return;
+        return PASS;
     }
     let Some(slot) = scratch::take() else {
-        return;
+        return PASS;
     };
+    let mut verdict = PASS;
     // SAFETY: the slot is held until it is released.
     unsafe {
         (*slot).wanted = 0;
@@ -93,7 +97,7 @@ fn inspect(ctx: &SkBuffContext, skb: Skb, common: *mut bpf_sock, flow: *mut Flow
         if (*slot).headers.read(&skb).is_none() {
             count(Counter::Undecoded);
         } else if (*slot).headers.protocol == UDP {
-            datagram(skb, socket, slot, egress);
+            verdict = datagram(skb, socket, slot, egress);
         } else if (*socket).state == LISTEN {
             handshake(skb, socket, slot, egress);
         } else {
@@ -101,6 +105,7 @@ fn inspect(ctx: &SkBuffContext, skb: Skb, common: *mut bpf_sock, flow: *mut Flow
         }
         scratch::release(slot);
     }
+    verdict
 }
 
 /// Notes whose packet it is.
@@ -127,7 +132,7 @@ unsafe fn identify(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot) {
 ///
 /// As for [`identify`].
 #[inline(always)]
-unsafe fn datagram(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot, egress: bool) {
+unsafe fn datagram(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot, egress: bool) -> i32 {
     let port = dns::PORT.to_be_bytes();
     // SAFETY: by contract.
     unsafe {
@@ -140,34 +145,51 @@ unsafe fn datagram(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot, egress: boo
         } else if from_server || to_server {
             count(Counter::Duplicate);
         } else {
-            other_udp(skb, socket, slot, egress);
+            return other_udp(skb, socket, slot, egress);
         }
     }
+    PASS
 }
 
 /// A connected socket that is not DNS's will not become so, short of another `connect`. That one was
 /// not judged: resolver libraries connect UDP sockets only to learn which source address they would get.
+/// A socket whose datagrams are refused is looked at again each time: the pins may change.
 ///
 /// # Safety
 ///
 /// As for [`identify`].
 #[inline(always)]
-unsafe fn other_udp(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot, egress: bool) {
+unsafe fn other_udp(skb: Skb, socket: *mut bpf_sock, slot: *mut Slot, egress: bool) -> i32 {
     count(Counter::OtherUdp);
     // SAFETY: by contract.
     unsafe {
         if !egress || (*socket).dst_port == 0 {
-            return;
+            return PASS;
         }
         let address = (*slot).headers.destination;
-        if let Some(drift) = judge(&address) {
-            identify(skb, socket, slot);
-            emit::drift(&drift, (*slot).headers.destination_port, &Origin::of(slot));
-        }
         let flow = maps::flow_or_new(socket.cast());
+        if let Some(drift) = judge(&address) {
+            let refused = maps::refuses(&drift);
+            if !refused || flow.is_null() || (*flow).attributed & SAID_REFUSED == 0 {
+                identify(skb, socket, slot);
+                emit::drift(
+                    &drift,
+                    (*slot).headers.destination_port,
+                    refused,
+                    &Origin::of(slot),
+                );
+            }
+            if refused {
+                if !flow.is_null() {
+                    (*flow).attributed |= SAID_REFUSED;
+                }
+                return DROP;
+            }
+        }
         if !flow.is_null() {
             (*flow).state = state::IGNORED;
         }
+        PASS
     }
 }
 

@@ -112,6 +112,17 @@ impl<K: Hash + Ord + Clone, V: PartialEq> Remembered<K, V> {
         self.table.get_mut(key)
     }
 
+    /// Changes the entry, if there is one; it counts as changed if it is not as before.
+    pub fn edit<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> Option<R>
+    where
+        V: Clone,
+    {
+        let mut value = self.table.peek(key)?.clone();
+        let out = change(&mut value);
+        self.insert(key.clone(), value);
+        Some(out)
+    }
+
     /// The entry, now the most recently used.
     pub fn get<Q>(&mut self, key: &Q) -> Option<&V>
     where
@@ -185,6 +196,43 @@ where
     }
 }
 
+/// Two memories of one rule.
+#[derive(Default, Debug)]
+pub struct Together<A, B>(pub A, pub B);
+
+/// What the keys of the second begin with; JSON does not.
+const SECOND: &str = "+";
+
+impl<A: Memory, B: Memory> Memory for Together<A, B> {
+    fn track(&mut self) {
+        self.0.track();
+        self.1.track();
+    }
+
+    fn load(&mut self, key: &str, value: &str) -> bool {
+        match key.strip_prefix(SECOND) {
+            Some(key) => self.1.load(key, value),
+            None => self.0.load(key, value),
+        }
+    }
+
+    fn settle(&mut self, trusted: bool) {
+        self.0.settle(trusted);
+        self.1.settle(trusted);
+    }
+
+    fn take_changes(&mut self) -> Vec<(String, String)> {
+        let mut rows = self.0.take_changes();
+        let second = self.1.take_changes().into_iter();
+        rows.extend(second.map(|(key, value)| (format!("{SECOND}{key}"), value)));
+        rows
+    }
+
+    fn evicted(&self) -> u64 {
+        self.0.evicted().saturating_add(self.1.evicted())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +293,36 @@ mod tests {
             m.take_changes(),
             [("[\"k\",3]".to_owned(), "[\"x\",\"y\"]".to_owned())]
         );
+    }
+
+    #[test]
+    fn an_edit_that_changes_nothing_is_no_change() {
+        let mut m = M::default();
+        m.track();
+        assert_eq!(m.edit(&key(1), |list| list.len()), None);
+        m.insert(key(1), Vec::new());
+        m.settle(true);
+        m.take_changes();
+        m.edit(&key(1), |list| list.len());
+        m.settle(true);
+        assert!(m.take_changes().is_empty());
+        m.edit(&key(1), |list| list.push("x".to_owned()));
+        m.settle(true);
+        assert_eq!(m.take_changes().len(), 1);
+    }
+
+    #[test]
+    fn two_memories_keep_their_rows_apart() {
+        let mut both: Together<M, M> = Together::default();
+        both.track();
+        both.0.insert(key(1), vec!["a".to_owned()]);
+        both.1.insert(key(1), vec!["b".to_owned()]);
+        both.settle(true);
+        let rows = both.take_changes();
+        let mut next: Together<M, M> = Together::default();
+        assert!(rows.iter().all(|(key, value)| next.load(key, value)));
+        assert_eq!(next.0.peek(&key(1)), Some(&vec!["a".to_owned()]));
+        assert_eq!(next.1.peek(&key(1)), Some(&vec!["b".to_owned()]));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use fact::{Fact, Group, Subject};
 pub use held::{Held, Verdict};
 pub use known::{Fingerprint, Known, KnownLists};
 pub use learned::{Learned, LearningOptions, Row, Standing};
-pub use memory::{Memory, MemoryRow, Remembered};
+pub use memory::{Memory, MemoryRow, Remembered, Together};
 pub use principal::{Principal, jwt_part, of_request as principal_of_request};
 pub use tally::{Tally, TallyKey, TallyRow};
 pub use tools::{Audience, MAX_TOOLS, Tool, ToolList, ToolLists};

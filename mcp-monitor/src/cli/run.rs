@@ -154,6 +154,7 @@ fn options(policy: &Policy) -> RunOptions {
         source: LiveOptions {
             cgroup: program.source.cgroup.clone(),
             ring_bytes: program.source.ring_bytes,
+            enforce: program.source.enforce,
             plaintext: !program.plaintext.is_off(),
             pods: Pods::new(program.kubernetes.grace),
             ..LiveOptions::default()

@@ -29,7 +29,7 @@ pub struct OriginTables {
 }
 
 /// Where an address is announced. Two are the same if network and country are.
-#[derive(Clone, Eq, Debug)]
+#[derive(Clone, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Origin {
     /// Number of the autonomous system.
     pub asn: Option<u32>,

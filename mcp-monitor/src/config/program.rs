@@ -79,6 +79,8 @@ pub struct Source {
     pub cgroup: Option<PathBuf>,
     /// Bytes of the ring between kernel and program.
     pub ring_bytes: u32,
+    /// Connections that drift may be refused, for endpoints whose pins ask for it.
+    pub enforce: bool,
 }
 
 impl Default for Source {
@@ -86,6 +88,7 @@ impl Default for Source {
         Self {
             cgroup: None,
             ring_bytes: 64 << 20,
+            enforce: false,
         }
     }
 }
@@ -171,6 +174,13 @@ const KEYS: &[Key] = &[
         form: "size, 64KiB to 1GiB",
         default: || show_bytes(Source::default().ring_bytes.into()),
         about: "The ring between the kernel program and this one, rounded up to a power of two. What does not fit is lost and counted.",
+    },
+    Key {
+        section: "source",
+        name: "enforce",
+        form: "true or false",
+        default: || "false: nothing is ever refused".into(),
+        about: "Whether connections and datagrams to a pinned name at an address outside its pins are refused, for endpoints whose pins say `enforce: true`. Takes Linux 5.17. See docs/PINS.md.",
     },
     Key {
         section: "alerts",
@@ -342,6 +352,7 @@ fn source(r: &Reader<'_>, node: &Node) -> Result<Source, ConfigError> {
                     )
                 })?;
             }
+            "enforce" => source.enforce = r.bool(node, "enforce")?,
             _ => {}
         }
     }
@@ -519,7 +530,7 @@ mod tests {
     #[test]
     fn every_kind_of_value() {
         let program = read(
-            "pins: pins.yaml\nthreads: 4\nsource: {cgroup: /sys/fs/cgroup/a, ring_bytes: 1MiB}\nalerts: {window: 1m, max_open: 5, max_packets: 2}\norigins: {asn: asn.mmdb}\nlimits: {flows: 10, message_bytes: 1 MiB, fragment_bytes: 4096, idle_open: 1h30m}\n",
+            "pins: pins.yaml\nthreads: 4\nsource: {cgroup: /sys/fs/cgroup/a, ring_bytes: 1MiB, enforce: true}\nalerts: {window: 1m, max_open: 5, max_packets: 2}\norigins: {asn: asn.mmdb}\nlimits: {flows: 10, message_bytes: 1 MiB, fragment_bytes: 4096, idle_open: 1h30m}\n",
         )
         .unwrap();
         assert_eq!(program.pins.as_deref(), Some(Path::new("/etc/m/pins.yaml")));
@@ -528,7 +539,8 @@ mod tests {
             program.source,
             Source {
                 cgroup: Some("/sys/fs/cgroup/a".into()),
-                ring_bytes: 1 << 20
+                ring_bytes: 1 << 20,
+                enforce: true,
             }
         );
         assert_eq!(

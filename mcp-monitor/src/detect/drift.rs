@@ -26,4 +26,6 @@ pub struct Drift {
     pub address: IpAddr,
     /// Port of the connection, where there is one.
     pub port: Option<u16>,
+    /// The kernel program refused the connection.
+    pub refused: bool,
 }

@@ -241,6 +241,13 @@ impl Detector {
         foreign
     }
 
+    /// Ids of the rules that keep what they learned, in the order of the catalogue.
+    pub fn rules_with_memory(&mut self) -> Vec<&'static str> {
+        self.slots()
+            .filter_map(|slot| slot.memory().is_some().then_some(slot.meta.id))
+            .collect()
+    }
+
     /// The event that was shown last is over: what rules learned from it can be trusted, or not.
     pub fn settle(&mut self, kind: Kind, trusted: bool) {
         if self.keeping {

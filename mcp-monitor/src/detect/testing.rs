@@ -91,6 +91,7 @@ impl Bench {
             path: "/mcp".into(),
             endpoint: None,
             address: server,
+            moved_from: None,
         };
         let pins = Arc::new(Pins::default());
         Self {
@@ -168,6 +169,7 @@ impl Bench {
             },
             path: url.path().into(),
             address,
+            moved_from: None,
         };
         self.session.server = self.target.server_key();
         self.connection = Connection {
@@ -266,6 +268,7 @@ impl Bench {
             endpoint: 0,
             address: address.parse().unwrap(),
             port: Some(port),
+            refused: false,
         };
         self.see(SeenKind::Drift(&drift))
     }

@@ -116,22 +116,55 @@ pub struct Target {
     pub endpoint: Option<EndpointIndex>,
     /// Address it really went to.
     pub address: SocketAddr,
+    /// Path on the same host that the server redirects here: it is one server at two places.
+    pub moved_from: Option<Box<str>>,
 }
 
-/// Identity of a server across connections: the host where it is a name or an address off
-/// the host, address and port on loopback (there, every port is a server of its own).
+/// Identity of a server across connections. See [`Target::host_key`] and [`Target::server_key`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ServerKey(pub Arc<str>);
 
 impl Target {
-    /// See [`ServerKey`].
-    pub fn server_key(&self) -> ServerKey {
+    /// Whoever answers there: the host where it is a name or an address off this machine, address and port on
+    /// loopback (there, every port is a server of its own).
+    pub fn host_key(&self) -> ServerKey {
         let loopback = self.address.ip().is_loopback();
         if loopback {
             ServerKey(self.address.to_string().into())
         } else {
             ServerKey(self.origin.host.clone())
         }
+    }
+
+    /// The MCP server, of which a gateway has many on one host: the host, and what its path says beyond the
+    /// habits of transports. `/mcp`, `/sse` and `/` are one server, `/jira/mcp` and `/wiki/mcp` are two.
+    pub fn server_key(&self) -> ServerKey {
+        let ServerKey(host) = self.host_key();
+        let path = self.moved_from.as_deref().unwrap_or(&self.path);
+        match place(path) {
+            "" => ServerKey(host),
+            place => ServerKey(format!("{host}{place}").into()),
+        }
+    }
+}
+
+/// Last parts of a path that tell a transport rather than a server.
+const TRANSPORT_PARTS: &[&str] = &["mcp", "sse", "message", "messages"];
+
+/// Bytes of a path that can tell servers apart; what follows is not looked at.
+const MAX_PLACE: usize = 256;
+
+/// See [`Target::server_key`].
+fn place(path: &str) -> &str {
+    let path = path
+        .get(..path.floor_char_boundary(MAX_PLACE))
+        .unwrap_or_default();
+    let path = path.trim_end_matches('/');
+    let (before, last) = path.rsplit_once('/').unwrap_or(("", path));
+    if TRANSPORT_PARTS.contains(&last) {
+        before.trim_end_matches('/')
+    } else {
+        path
     }
 }
 

@@ -11,7 +11,7 @@ use lru::LruCache;
 
 use super::{
     Message, MessageKind, RequestId, Revision, TransportKind,
-    context::{Answered, ClientKey, Implementation, ServerKey, Session},
+    context::{Answered, ClientKey, Implementation, ServerKey, Session, Target},
     json,
 };
 use crate::{
@@ -57,6 +57,8 @@ struct Pending {
 struct State {
     /// Shared with messages that are still to be judged.
     session: Arc<Session>,
+    /// Whose ids are unique.
+    host: ServerKey,
     /// By direction of the request and its id, oldest first out. Requests with one id are kept apart
     /// by what carried them.
     pending: LruCache<(Direction, RequestId), Vec<Pending>>,
@@ -148,13 +150,13 @@ impl Sessions {
     }
 
     /// A session without id (yet).
-    pub fn begin(&mut self, server: ServerKey, client: ClientKey, start: Timestamp) -> SessionHandle {
+    pub fn begin(&mut self, target: &Target, client: ClientKey, start: Timestamp) -> SessionHandle {
         let handle = SessionHandle(self.next);
         self.next = self.next.saturating_add(1);
         self.started = self.started.saturating_add(1);
         let session = Session {
             id: None,
-            server,
+            server: target.server_key(),
             client,
             transport: None,
             requested: None,
@@ -166,6 +168,7 @@ impl Sessions {
         };
         let state = State {
             session: Arc::new(session),
+            host: target.host_key(),
             pending: LruCache::unbounded(),
             serial: 0,
             repeats: LruCache::unbounded(),
@@ -173,33 +176,26 @@ impl Sessions {
         if let Some((_, old)) = self.states.push(handle, state) {
             self.forgotten_sessions = self.forgotten_sessions.saturating_add(1);
             if let Some(id) = &old.session.id {
-                self.by_id.remove(&(old.session.server.clone(), Arc::clone(id)));
+                self.by_id.remove(&(old.host, Arc::clone(id)));
             }
         }
         handle
     }
 
-    /// The session with this id at this server, begun if it is new.
-    pub fn with_id(
-        &mut self,
-        server: &ServerKey,
-        id: &str,
-        client: &ClientKey,
-        at: Timestamp,
-    ) -> SessionHandle {
-        let key = (server.clone(), Arc::from(id));
-        if let Some(&handle) = self.by_id.get(&key) {
+    /// The session with this id at this host, begun if it is new.
+    pub fn with_id(&mut self, target: &Target, id: &str, client: &ClientKey, at: Timestamp) -> SessionHandle {
+        if let Some(handle) = self.find(&target.host_key(), id) {
             self.states.promote(&handle);
             return handle;
         }
-        let handle = self.begin(server.clone(), client.clone(), at);
+        let handle = self.begin(target, client.clone(), at);
         self.name(handle, id);
         handle
     }
 
-    /// The session with this id at this server, if known.
-    pub fn find(&self, server: &ServerKey, id: &str) -> Option<SessionHandle> {
-        self.by_id.get(&(server.clone(), Arc::from(id))).copied()
+    /// The session with this id at this host, if known.
+    pub fn find(&self, host: &ServerKey, id: &str) -> Option<SessionHandle> {
+        self.by_id.get(&(host.clone(), Arc::from(id))).copied()
     }
 
     /// Gives a session that had none its id. One that has an id keeps it.
@@ -210,7 +206,7 @@ impl Sessions {
         if state.session.id.is_none() {
             let id: Arc<str> = Arc::from(id);
             Arc::make_mut(&mut state.session).id = Some(id.clone());
-            self.by_id.insert((state.session.server.clone(), id), handle);
+            self.by_id.insert((state.host.clone(), id), handle);
         }
     }
 
@@ -219,7 +215,7 @@ impl Sessions {
         if let Some(state) = self.states.pop(&handle)
             && let Some(id) = &state.session.id
         {
-            self.by_id.remove(&(state.session.server.clone(), Arc::clone(id)));
+            self.by_id.remove(&(state.host, Arc::clone(id)));
         }
     }
 

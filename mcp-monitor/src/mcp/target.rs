@@ -88,6 +88,7 @@ pub fn target(
         path: path.into(),
         endpoint,
         address: server,
+        moved_from: None,
     }
 }
 

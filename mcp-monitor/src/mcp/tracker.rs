@@ -137,6 +137,8 @@ pub struct Tracker {
     connections: HashMap<FlowId, Conn>,
     names: Names,
     paths: LruCache<(ServerKey, Box<str>), ()>,
+    /// Paths that an MCP server redirects to, and from where.
+    moved: LruCache<(ServerKey, Box<str>), Box<str>>,
     processes: LruCache<u64, Arc<Process>>,
     sessions: Sessions,
     counters: McpCounters,
@@ -151,6 +153,7 @@ impl Tracker {
             connections: HashMap::new(),
             names: Names::new(limits.names),
             paths: recent(limits.paths),
+            moved: recent(limits.paths),
             processes: recent(limits.processes),
             sessions: Sessions::new(limits.sessions),
             counters: McpCounters::default(),
@@ -336,13 +339,17 @@ impl Tracker {
         let endpoints = self.endpoints.clone();
         let limit = self.limits.exchanges;
         let conn = self.conn(flow);
-        let target = Arc::new(target(
+        let mut target = target(
             head,
             flow.info.server,
             scheme,
             &conn.connection,
             endpoints.as_ref(),
-        ));
+        );
+        let place = (target.host_key(), target.path.clone());
+        target.moved_from = self.moved.get(&place).cloned();
+        let target = Arc::new(target);
+        let conn = self.conn(flow);
         if let Some(authority) = head
             .authority
             .as_deref()
@@ -356,9 +363,8 @@ impl Tracker {
         if target.endpoint.is_some() && conn.connection.endpoint != target.endpoint {
             Arc::make_mut(&mut conn.connection).endpoint = target.endpoint;
         }
-        let server = target.server_key();
-        let mcp = hint || self.paths.contains(&(server.clone(), target.path.clone()));
-        let session = session_id(head).and_then(|sid| self.sessions.find(&server, &sid));
+        let mcp = hint || self.paths.contains(&place);
+        let session = session_id(head).and_then(|sid| self.sessions.find(&place.0, &sid));
         let conn = self.conn(flow);
         conn.speaks(hint);
         if conn.exchanges.len() >= limit {
@@ -393,11 +399,35 @@ impl Tracker {
             exchange.request = request.cloned();
         }
         let session = exchange.session;
+        let target = exchange.target.clone();
+        if exchange.mcp {
+            self.redirected(&target, head);
+        }
         // The answer to `initialize` names the session that the request began.
         if let (Some(handle), Some(sid)) = (session, head.headers.get_str("mcp-session-id")) {
             self.sessions.name(handle, sid);
         }
         self.http_step(flow, id)
+    }
+
+    /// A server that sends its clients to another path of its host is the same server there, unless that path is
+    /// known to be one of its own.
+    fn redirected(&mut self, from: &Target, head: &ResponseHead) {
+        if !matches!(head.status, 301 | 302 | 307 | 308) {
+            return;
+        }
+        let base = format!("{}{}", from.origin, from.path);
+        let to = head.headers.get_str("location").and_then(|location| {
+            let base = url::Url::parse(&base).ok()?;
+            let to = base.join(location).ok()?;
+            (to.origin() == base.origin()).then(|| Box::from(to.path()))
+        });
+        let Some(to) = to else { return };
+        let place = (from.host_key(), to);
+        if place.1 != from.path && !self.paths.contains(&place) {
+            let first = from.moved_from.clone().unwrap_or_else(|| from.path.clone());
+            self.moved.put(place, first);
+        }
     }
 
     fn exchange(&mut self, flow: &FlowRef, id: ExchangeId) -> &mut Exchange {
@@ -422,6 +452,7 @@ impl Tracker {
                 path: "".into(),
                 endpoint,
                 address: server,
+                moved_from: None,
             };
             Exchange {
                 request: None,
@@ -459,12 +490,12 @@ impl Tracker {
         let client = self.client_key(flow);
         let exchange = self.exchange(flow, id);
         exchange.mcp = true;
-        let (server, bound) = (exchange.target.server_key(), exchange.session);
+        let (target, bound) = (exchange.target.clone(), exchange.session);
         let at = flow.info.start.time;
         let session = match (bound, std::str::from_utf8(uri).ok().and_then(uri_session)) {
             (Some(handle), _) => handle,
-            (None, Some(sid)) => self.sessions.with_id(&server, &sid, &client, at),
-            (None, None) => self.sessions.begin(server, client, at),
+            (None, Some(sid)) => self.sessions.with_id(&target, &sid, &client, at),
+            (None, None) => self.sessions.begin(&target, client, at),
         };
         self.sessions.set_transport(session, TransportKind::HttpSse);
         self.exchange(flow, id).session = Some(session);
@@ -482,15 +513,15 @@ impl Tracker {
             exchange.response.clone(),
         );
         let bound = exchange.session;
-        let server = target.server_key();
-        if request.is_some() && (self.paths.get(&(server.clone(), target.path.clone())).is_none()) {
-            self.paths.put((server.clone(), target.path.clone()), ());
+        let place = (target.host_key(), target.path.clone());
+        if request.is_some() && self.paths.get(&place).is_none() {
+            self.paths.put(place, ());
         }
         let session = bound.unwrap_or_else(|| {
             self.find_session(
                 flow,
                 message,
-                &server,
+                &target,
                 client,
                 request.as_deref(),
                 response.as_deref(),
@@ -551,7 +582,7 @@ impl Tracker {
         &mut self,
         flow: &FlowRef,
         message: &Message,
-        server: &ServerKey,
+        target: &Target,
         client: ClientKey,
         request: Option<&RequestHead>,
         response: Option<&ResponseHead>,
@@ -561,11 +592,11 @@ impl Tracker {
             .and_then(session_id)
             .or_else(|| response.and_then(|r| r.headers.get_str("mcp-session-id").map(Box::from)));
         if let Some(sid) = named {
-            return self.sessions.with_id(server, &sid, &client, at);
+            return self.sessions.with_id(target, &sid, &client, at);
         }
         if message.is("initialize") {
             // Of a server that gives no ids, what follows on the connection is of this session.
-            let handle = self.sessions.begin(server.clone(), client, at);
+            let handle = self.sessions.begin(target, client, at);
             self.conn(flow).anonymous = Some(handle);
             return handle;
         }
@@ -578,7 +609,7 @@ impl Tracker {
         if let Some(handle) = known {
             return handle;
         }
-        let handle = self.sessions.begin(server.clone(), client, at);
+        let handle = self.sessions.begin(target, client, at);
         self.conn(flow).anonymous = Some(handle);
         handle
     }

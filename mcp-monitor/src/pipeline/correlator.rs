@@ -247,10 +247,10 @@ impl Correlator {
     }
 
     /// A verdict of the kernel (live). One about a connection waits for the connection's first packet,
-    /// so that the alert can show the flow.
+    /// so that the alert can show the flow; one that was refused has none.
     pub fn kernel_drift(&mut self, at: At, drift: &HostDrift, cookie: u64) {
         let Some(drift) = self.drift(drift) else { return };
-        if drift.kind == DriftKind::Connect && self.drifting.len() < MAX_DRIFTING {
+        if drift.kind == DriftKind::Connect && !drift.refused && self.drifting.len() < MAX_DRIFTING {
             self.drifting.insert(cookie, (at, drift));
         } else {
             self.flowless_drift(at, drift, cookie);
@@ -457,6 +457,7 @@ impl Correlator {
             endpoint: *self.host_endpoints.get(drift.host)?,
             address: drift.address,
             port: drift.port,
+            refused: drift.refused,
         })
     }
 
@@ -559,6 +560,7 @@ pub fn kernel_hosts(pins: &Pins) -> (Vec<PinnedHost>, Vec<usize>) {
                 PinnedHost {
                     pattern: host.pattern.into(),
                     prefixes: host.prefixes,
+                    enforce: host.enforce,
                 },
                 host.endpoint,
             )

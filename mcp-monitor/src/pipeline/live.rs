@@ -111,6 +111,8 @@ pub async fn run<E>(
     limits.application.probed = options.source.plaintext;
     let mut source = LiveSource::attach(&options.source, &hosts)?;
     ready(&source);
+    say_what_is_not_enforced(&options.pins, options.source.enforce);
+    let may_refuse = options.source.enforce;
     let progress = options.progress;
     let mut publish = options.publish;
     let mut pins_since = now();
@@ -167,6 +169,7 @@ pub async fn run<E>(
             Some(pins) = reloads.recv() => {
                 progress.enter(Stage::Reload);
                 let endpoints = pins.endpoints.len();
+                say_what_is_not_enforced(&pins, may_refuse);
                 match engine.reload(&mut source, pins) {
                     Ok(()) => {
                         reloaded.applied = reloaded.applied.saturating_add(1);
@@ -235,6 +238,17 @@ pub async fn run<E>(
         facts,
         tallies,
     })
+}
+
+/// Pins that ask for more than the program may do are a misunderstanding somebody should hear of.
+fn say_what_is_not_enforced(pins: &Pins, may_refuse: bool) {
+    let asking = pins.endpoints.iter().filter(|endpoint| endpoint.enforce).count();
+    if asking > 0 && !may_refuse {
+        tracing::warn!(
+            endpoints = asking,
+            "pins say enforce: true, the configuration does not: drift is reported and not refused; set source.enforce"
+        );
+    }
 }
 
 /// Only kind, method and size of a message, and no other body.
@@ -330,6 +344,7 @@ impl Engine {
                     host,
                     address,
                     port,
+                    refused,
                     cookie,
                     ..
                 } => {
@@ -340,6 +355,7 @@ impl Engine {
                             host,
                             address,
                             port,
+                            refused,
                         },
                         cookie,
                     );

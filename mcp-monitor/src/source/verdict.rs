@@ -11,7 +11,7 @@ use mcp_monitor_common::{
     address::{Address, from_v4},
     client_hello, dns,
     name::NameHash,
-    pins::HOST_HAS_ADDRESSES,
+    pins::{HOST_HAS_ADDRESSES, HOST_REFUSES_DRIFT},
     verdict::{self, Drift, Host, Learned, Tables},
 };
 
@@ -24,6 +24,21 @@ pub struct PinnedHost {
     pub pattern: Box<str>,
     /// Where it may be. Empty: the host is known, and never drifts.
     pub prefixes: Vec<IpNet>,
+    /// Connections that drift are to be refused, where the source may.
+    pub enforce: bool,
+}
+
+impl PinnedHost {
+    /// Its flags in the tables.
+    pub(crate) fn flags(&self) -> u32 {
+        let addresses = if self.prefixes.is_empty() {
+            0
+        } else {
+            HOST_HAS_ADDRESSES
+        };
+        let refuses = if self.enforce { HOST_REFUSES_DRIFT } else { 0 };
+        addresses | refuses
+    }
 }
 
 /// A pinned host at an address outside its prefixes.
@@ -37,6 +52,8 @@ pub struct HostDrift {
     pub address: IpAddr,
     /// Port of the connection, where there is one.
     pub port: Option<u16>,
+    /// The kernel program refused the connection.
+    pub refused: bool,
 }
 
 /// Addresses remembered, the most recently learned or asked for.
@@ -67,11 +84,7 @@ impl Verdicts {
             .iter()
             .enumerate()
             .map(|(index, host)| {
-                let flags = if host.prefixes.is_empty() {
-                    0
-                } else {
-                    HOST_HAS_ADDRESSES
-                };
+                let flags = host.flags();
                 let pattern = NameHash::of(0, &host.pattern).0;
                 let host = Host {
                     pattern,
@@ -130,6 +143,7 @@ fn host_drift(drift: &Drift, port: Option<u16>) -> HostDrift {
         host: drift.host.host as usize,
         address: unmapped(&drift.address),
         port,
+        refused: false,
     }
 }
 
@@ -249,6 +263,7 @@ mod tests {
         PinnedHost {
             pattern: pattern.into(),
             prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+            enforce: false,
         }
     }
 
@@ -289,6 +304,7 @@ mod tests {
             host: 0,
             address: bad,
             port: None,
+            refused: false,
         };
         assert_eq!(drifts, [expected]);
         let connect = verdicts.connect(bad, 443).unwrap();

@@ -153,6 +153,10 @@ const HELP: &[(&str, &str)] = &[
     ("kernel.hellos_walked", "ClientHellos judged in the kernel."),
     ("kernel.connects", "Connections and sends judged."),
     ("kernel.drifts", "Drift verdicts of the kernel."),
+    (
+        "kernel.refused",
+        "Connections and sends that were refused, because the pins ask for it.",
+    ),
     ("kernel.malformed_records", "Records that could not be read."),
     (
         "kernel.stale_drifts",

@@ -71,6 +71,11 @@ impl<W: Write> Capture<W> {
         self.id = id;
     }
 
+    /// Where it is written to.
+    pub fn inner(&self) -> &W {
+        &self.to
+    }
+
     /// Where it was written to.
     pub fn into_inner(self) -> W {
         self.to

@@ -74,11 +74,9 @@ pub struct Transcript {
 impl Transcript {
     /// What must hold, as a pins file; `None` without one.
     pub fn pins(&self, rendering: Rendering) -> Result<Option<String>> {
-        let Some(pins) = self.scene.get("pins").filter(|pins| !pins.is_null()) else {
+        let Some(pins) = self.filled("pins")? else {
             return Ok(None);
         };
-        let folder = std::path::absolute(self.file.parent().unwrap_or(Path::new(".")))?;
-        let pins = text::fill(&replaced(pins, "${folder}", &folder.display().to_string()))?;
         let pins = if rendering.ipv6() {
             address::to_ipv6(&pins)
         } else {
@@ -88,8 +86,54 @@ impl Transcript {
         Ok(Some(serde_json::to_string_pretty(&pins)?))
     }
 
+    /// How the program runs, as a configuration file; `None` without one.
+    pub fn config(&self) -> Result<Option<String>> {
+        let config = self.filled("config")?;
+        Ok(config
+            .map(|config| serde_json::to_string_pretty(&config))
+            .transpose()?)
+    }
+
+    /// A part of the scene with its texts filled in.
+    fn filled(&self, key: &str) -> Result<Option<Value>> {
+        let Some(value) = self.scene.get(key).filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        let folder = std::path::absolute(self.file.parent().unwrap_or(Path::new(".")))?;
+        Ok(Some(text::fill(&replaced(
+            value,
+            "${folder}",
+            &folder.display().to_string(),
+        ))?))
+    }
+
     /// The packets, as a capture.
     pub fn render(&self, rendering: Rendering) -> Result<Vec<u8>> {
+        let (packets, _) = self.play(rendering)?;
+        Ok(if rendering.vxlan() {
+            vxlan::encapsulate(&packets)
+        } else {
+            packets
+        })
+    }
+
+    /// The plain form as two captures, cut between two steps, for every place where it can be.
+    pub fn halves(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        /// Of a capture file.
+        const HEADER: usize = 24;
+        let (packets, marks) = self.play(Rendering::Plain)?;
+        Ok(marks
+            .into_iter()
+            .filter(|mark| (HEADER + 1..packets.len()).contains(mark))
+            .map(|mark| {
+                let (first, rest) = packets.split_at(mark);
+                (first.to_vec(), [&packets[..HEADER], rest].concat())
+            })
+            .collect())
+    }
+
+    /// The packets, and where in them each step ends.
+    fn play(&self, rendering: Rendering) -> Result<(Vec<u8>, Vec<usize>)> {
         let form = |value: &Value| {
             let value = text::fill(value)?;
             anyhow::Ok(if rendering.ipv6() {
@@ -100,21 +144,20 @@ impl Transcript {
         };
         let folder = self.file.parent().unwrap_or(Path::new(".")).join("certificates");
         let certificates = |name: &str| certificate(&folder.join(format!("{name}.pem")));
-        // Pins are no part of the traffic.
+        // Pins and configuration are no part of the traffic.
         let mut scene = self.scene.clone();
         scene["pins"] = Value::Null;
+        scene["config"] = Value::Null;
         let mut player = Player::new(&form(&scene)?, rendering, &certificates)?;
+        let mut marks = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
             player
                 .step(&form(step)?)
                 .with_context(|| format!("{}: {}: step {}", self.rule, self.title, index + 1))?;
+            marks.push(player.network.written());
         }
-        let packets = player.finish()?;
-        Ok(if rendering.vxlan() {
-            vxlan::encapsulate(&packets)
-        } else {
-            packets
-        })
+        marks.dedup();
+        Ok((player.finish()?, marks))
     }
 
     /// Whether a rendering is left out, and why.
@@ -206,7 +249,7 @@ fn load_file(path: &Path, common: &Value) -> Result<Vec<Transcript>> {
 /// Clients, servers, resolver and pins over those of `base`. `pin` goes over the first endpoint.
 fn take_scene(args: &mut Args, base: &Value) -> Result<Value> {
     let mut scene = base.clone();
-    for key in ["clients", "servers", "resolver", "pins"] {
+    for key in ["clients", "servers", "resolver", "pins", "config"] {
         if let Some(over) = args.value(key) {
             merge(&mut scene[key], &over);
         }

@@ -53,6 +53,11 @@ impl Network {
         Ok(self.capture.into_inner())
     }
 
+    /// Bytes of the capture so far.
+    pub(super) fn written(&self) -> usize {
+        self.capture.inner().len()
+    }
+
     pub(super) fn wait(&mut self, microseconds: u64) {
         self.time += microseconds;
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use mcp_monitor::{
     alert::{AlerterOptions, Mode},
-    config::{pins::Pins, program::Program},
+    config::{origin::OriginTables, pins::Pins, program::Program},
     pipeline::{
         correlator::Wanted,
+        keep::{Changes, Learning},
         record::Record,
         replay::{ReplayOptions, replay},
         shards::SHARDS,
@@ -17,34 +18,57 @@ use mcp_monitor::{
 };
 use serde_json::Value;
 
+/// What a capture is replayed with.
+#[derive(Default)]
+pub struct Given<'a> {
+    /// Text of the pins file.
+    pub pins: Option<&'a str>,
+    /// Text of the program configuration.
+    pub config: Option<&'a str>,
+    /// Text of a key log.
+    pub keys: &'a [u8],
+    /// What an earlier run left, and whether to keep what is learned.
+    pub learning: Option<Learning>,
+}
+
 /// The alerts of a capture, as records.
 ///
 /// # Errors
 /// If pins or capture cannot be read.
+#[allow(dead_code, reason = "each suite uses what it needs")]
 pub fn alerts(capture: Vec<u8>, pins: Option<&str>) -> Result<Vec<Value>, String> {
-    alerts_with_keys(capture, pins, &[])
+    let given = Given {
+        pins,
+        ..Given::default()
+    };
+    run(capture, given).map(|(alerts, _)| alerts)
 }
 
-/// As [`alerts`], with the text of a key log.
+/// The alerts of a capture, as records, and what a state file should have.
 ///
 /// # Errors
-/// If pins or capture cannot be read.
-pub fn alerts_with_keys(capture: Vec<u8>, pins: Option<&str>, log: &[u8]) -> Result<Vec<Value>, String> {
+/// If pins, configuration or capture cannot be read.
+pub fn run(capture: Vec<u8>, given: Given<'_>) -> Result<(Vec<Value>, Changes), String> {
     let keys = KeyLog::default();
-    keys.add(log);
-    let pins = match pins {
-        Some(text) => {
-            // From a file, because what a pins file names is loaded with it.
-            let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
-            std::fs::write(file.path(), text).map_err(|error| error.to_string())?;
-            Pins::load(file.path()).map_err(|error| error.to_string())?
-        }
+    keys.add(given.keys);
+    // From files, because what they name is loaded with them.
+    let file = |text: &str| {
+        let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
+        std::fs::write(file.path(), text).map_err(|error| error.to_string())?;
+        Ok::<_, String>(file)
+    };
+    let pins = match given.pins {
+        Some(text) => Pins::load(file(text)?.path()).map_err(|error| error.to_string())?,
         None => Pins::default(),
     };
-    let program = Program::default();
+    let program = match given.config {
+        Some(text) => Program::load(file(text)?.path()).map_err(|error| error.to_string())?,
+        None => Program::default(),
+    };
+    let origins = OriginTables::load(&program.origins).map_err(|error| error.to_string())?;
     let options = ReplayOptions {
-        learning: None,
-        origins: Default::default(),
+        learning: given.learning,
+        origins: Arc::new(origins),
         pins: Arc::new(pins),
         wanted: Wanted {
             alerts: true,
@@ -80,6 +104,6 @@ pub fn alerts_with_keys(capture: Vec<u8>, pins: Option<&str>, log: &[u8]) -> Res
     )?;
     match outcome.error {
         Some(error) => Err(error.to_string()),
-        None => Ok(out),
+        None => Ok((out, outcome.changes)),
     }
 }

@@ -65,6 +65,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if not .Values.features.tlsPlaintext -}}
 {{- $_ := set $base "plaintext" (dict "mode" "off") -}}
 {{- end -}}
+{{- if .Values.features.enforcement -}}
+{{- $_ := set $base "source" (dict "enforce" true) -}}
+{{- end -}}
 {{- if .Values.state.hostPath -}}
 {{- $_ := set $base "state" (dict "file" "/var/lib/mcp-monitor/state.sqlite") -}}
 {{- end -}}

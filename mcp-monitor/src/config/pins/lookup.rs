@@ -72,6 +72,8 @@ pub struct PinnedHost {
     pub prefixes: Vec<IpNet>,
     /// The first endpoint that names it.
     pub endpoint: EndpointIndex,
+    /// One of its endpoints asks that connections which drift be refused.
+    pub enforce: bool,
 }
 
 impl Pins {
@@ -173,10 +175,12 @@ impl Pins {
                     pattern: host.to_string(),
                     prefixes: Vec::new(),
                     endpoint: i,
+                    enforce: false,
                 });
                 hosts.len().saturating_sub(1)
             });
             if let Some(entry) = hosts.get_mut(place) {
+                entry.enforce |= endpoint.enforce;
                 for net in &endpoint.addresses {
                     if !entry.prefixes.contains(net) {
                         entry.prefixes.push(*net);

@@ -101,6 +101,8 @@ pub struct Endpoint {
     pub learned: Option<Learned>,
     /// Settings by rule id that hold on this endpoint, before those of the whole file.
     pub rules: BTreeMap<String, RuleSetting>,
+    /// Connections to its name at an address outside `addresses` are to be refused, where the program may.
+    pub enforce: bool,
     /// Kubernetes namespaces whose clients it is approved for, `*` allowed at either end. Empty: all.
     pub namespaces: Vec<String>,
 }
@@ -214,27 +216,11 @@ pub struct LlmPin {
     pub url: EndpointUrl,
 }
 
-/// A value that must never be seen on the wire.
-#[derive(Clone)]
+/// A value that must never be seen on the wire. Only keyed digests of it are kept.
+#[derive(Clone, Debug)]
 pub struct Canary {
     /// Its name in alerts.
     pub name: Arc<str>,
-    value: Box<str>,
-}
-
-impl Canary {
-    /// The value to look for. Never print it.
-    pub fn expose(&self) -> &[u8] {
-        self.value.as_bytes()
-    }
-}
-
-impl fmt::Debug for Canary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Canary")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
 }
 
 /// `unpinned`.

@@ -33,6 +33,7 @@ const KEYS: &[&str] = &[
     "learned",
     "rules",
     "namespaces",
+    "enforce",
 ];
 
 /// The endpoint and the node of its name.
@@ -56,6 +57,7 @@ pub(super) fn endpoint<'n>(r: &Reader<'_>, node: &'n Node) -> Result<(Endpoint, 
         learned: None,
         rules: BTreeMap::new(),
         namespaces: Vec::new(),
+        enforce: false,
     };
     for (key, value) in entries {
         match key.name.as_str() {
@@ -80,6 +82,7 @@ pub(super) fn endpoint<'n>(r: &Reader<'_>, node: &'n Node) -> Result<(Endpoint, 
             "cleared" => endpoint.cleared = texts(r, value, "cleared")?,
             "first_party" => endpoint.first_party = r.bool(value, "first_party")?,
             "mesh_encrypted" => endpoint.mesh_encrypted = r.bool(value, "mesh_encrypted")?,
+            "enforce" => endpoint.enforce = r.bool(value, "enforce")?,
             "learned" => endpoint.learned = Some(learned(r, value)?),
             "rules" => endpoint.rules = rules(r, value)?,
             "namespaces" => {
@@ -92,6 +95,13 @@ pub(super) fn endpoint<'n>(r: &Reader<'_>, node: &'n Node) -> Result<(Endpoint, 
     }
     if let (HostPattern::Address(ip), None) = (&endpoint.url.host, get("addresses")) {
         endpoint.addresses.push(IpNet::from(*ip));
+    }
+    if let (true, true, Some(node)) = (endpoint.enforce, endpoint.addresses.is_empty(), get("enforce")) {
+        return Err(r.at(
+            node,
+            format!("enforce of {:?} without addresses", endpoint.name),
+            "addresses to hold connections against",
+        ));
     }
     Ok((endpoint, name_node))
 }

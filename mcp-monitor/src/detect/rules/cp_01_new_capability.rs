@@ -40,12 +40,16 @@ type Era = (ServerKey, Option<Arc<str>>, Option<Arc<str>>);
 /// What each server ever announced, by revision and the client's capabilities.
 #[derive(Default)]
 pub(super) struct NewCapability {
-    known: Bounded<Era, BTreeSet<Box<str>>>,
+    known: Remembered<Era, BTreeSet<Box<str>>>,
 }
 
 impl Rule for NewCapability {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.known)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -67,7 +71,7 @@ impl Rule for NewCapability {
             era.clone(),
             session.client_capabilities.clone(),
         );
-        let Some(known) = self.known.get_mut(&key) else {
+        let Some(mut known) = self.known.get(&key).cloned() else {
             self.known.insert(key, now);
             return;
         };
@@ -92,6 +96,7 @@ impl Rule for NewCapability {
                 .observed(new),
             );
         }
+        self.known.insert(key, known);
     }
 }
 

@@ -1,7 +1,12 @@
 //! CP-02 undeclared-request: sampling, elicitation or roots request the client did not declare.
 
-use super::prelude::*;
-use crate::{mcp::MessageKind, types::Direction as Way};
+use super::{mcp::answers, prelude::*};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use crate::{
+    mcp::{MessageKind, context::ServerKey},
+    types::Direction as Way,
+};
 
 const META: Meta = Meta {
     id: "CP-02",
@@ -34,9 +39,17 @@ const NEEDS: &[(&str, &str)] = &[
     ("roots/list", "roots"),
 ];
 
-/// Nothing to remember.
+/// A client of a server that gives no session ids.
+type Client = (ServerKey, IpAddr);
+
+/// Different declarations kept of one client; with more of them nothing is said of it.
+const MAX_DECLARED: usize = 8;
+
+/// What clients declared in sessions without an id: a stream that is open beside says nothing of it.
 #[derive(Default)]
-pub(super) struct UndeclaredRequest;
+pub(super) struct UndeclaredRequest {
+    declared: Bounded<Client, BTreeSet<Arc<str>>>,
+}
 
 impl Rule for UndeclaredRequest {
     fn meta(&self) -> &'static Meta {
@@ -47,9 +60,18 @@ impl Rule for UndeclaredRequest {
         let SeenKind::Message { message, context } = &seen.kind else {
             return;
         };
-        let Some(capabilities) = &context.session.client_capabilities else {
-            return;
-        };
+        let session = context.session;
+        let nameless = session.id.is_none();
+        let client = (session.server.clone(), session.client.ip);
+        if let Some(capabilities) = session.client_capabilities.as_ref().filter(|_| nameless)
+            && answers(context, "initialize")
+        {
+            let mut all = self.declared.remove(&client).unwrap_or_default();
+            if all.len() <= MAX_DECLARED {
+                all.insert(Arc::clone(capabilities));
+            }
+            self.declared.insert(client.clone(), all);
+        }
         if message.direction != Way::ToClient {
             return;
         }
@@ -72,12 +94,26 @@ impl Rule for UndeclaredRequest {
         if asked.is_empty() {
             return;
         }
-        let Ok(declared) = serde_json::from_str::<serde_json::Value>(capabilities) else {
+        let texts: Vec<&Arc<str>> = match &session.client_capabilities {
+            Some(capabilities) => vec![capabilities],
+            // Of several programs on one host, what none of them declared.
+            None => {
+                let all = self.declared.peek(&client).filter(|_| nameless);
+                all.filter(|all| all.len() <= MAX_DECLARED)
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            }
+        };
+        let declared: Option<Vec<serde_json::Value>> =
+            texts.iter().map(|text| serde_json::from_str(text).ok()).collect();
+        let Some(declared) = declared.filter(|all| !all.is_empty()) else {
             return;
         };
         let index = context.target.endpoint;
         for (method, capability) in NEEDS.iter().filter(|(m, _)| asked.contains(m)) {
-            if declared.get(capability).is_some_and(|c| !c.is_null()) {
+            let has = |c: &serde_json::Value| c.get(capability).is_some_and(|c| !c.is_null());
+            if declared.iter().any(has) {
                 continue;
             }
             out.push(
@@ -106,7 +142,7 @@ mod tests {
 
     #[test]
     fn fires_on_what_the_client_did_not_declare() {
-        let mut bench = Bench::new(UndeclaredRequest, "");
+        let mut bench = Bench::new(UndeclaredRequest::default(), "");
         assert_eq!(
             bench.answers(SAMPLING, None)[0].observed.as_deref(),
             Some("sampling/createMessage")
@@ -116,7 +152,7 @@ mod tests {
 
     #[test]
     fn stays_silent_on_what_was_declared_on_unknown_capabilities_and_on_clients() {
-        let mut bench = Bench::new(UndeclaredRequest, "");
+        let mut bench = Bench::new(UndeclaredRequest::default(), "");
         assert!(bench.says(SAMPLING).is_empty());
         assert!(
             bench
@@ -128,5 +164,31 @@ mod tests {
         assert!(bench.answers(INPUT, Some("tools/call")).is_empty());
         bench.session.client_capabilities = None;
         assert!(bench.answers(SAMPLING, None).is_empty());
+    }
+
+    #[test]
+    fn a_stream_without_a_session_id_is_held_against_what_its_client_declared_elsewhere() {
+        let ask = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#;
+        let agreed = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+        let begins = |bench: &mut Bench, declares: &str| {
+            bench.session.client_capabilities = Some(declares.into());
+            bench.says(ask);
+            bench.answers(agreed, Some("initialize"));
+            bench.session.client_capabilities = None;
+        };
+        let mut bench = Bench::new(UndeclaredRequest::default(), "");
+        bench.session.id = None;
+        begins(&mut bench, "{}");
+        assert_eq!(bench.answers(SAMPLING, None).len(), 1);
+        begins(&mut bench, r#"{"sampling":{}}"#);
+        assert!(
+            bench.answers(SAMPLING, None).is_empty(),
+            "another program may have asked for it"
+        );
+        bench.session.client.ip = "10.1.0.77".parse().unwrap();
+        assert!(
+            bench.answers(SAMPLING, None).is_empty(),
+            "nothing is known of this client"
+        );
     }
 }

@@ -47,7 +47,7 @@ type Scopes = BTreeSet<Box<str>>;
 /// Scopes known of each server, and of each token by a hash of it.
 #[derive(Default)]
 pub(super) struct ScopeEscalation {
-    granted: Bounded<ServerKey, Scopes>,
+    granted: Remembered<ServerKey, Scopes>,
     tokens: Bounded<u64, Scopes>,
     learned: Once<(ServerKey, u64)>,
 }
@@ -55,6 +55,10 @@ pub(super) struct ScopeEscalation {
 impl Rule for ScopeEscalation {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.granted)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -124,7 +128,7 @@ impl ScopeEscalation {
         if found.is_empty() {
             return;
         }
-        let mut granted = self.granted.remove(&server).unwrap_or_default();
+        let mut granted = self.granted.get(&server).cloned().unwrap_or_default();
         let room = MAX_SCOPES.saturating_sub(granted.len());
         granted.extend(found.into_iter().take(room));
         self.granted.insert(server, granted);
@@ -139,7 +143,7 @@ impl ScopeEscalation {
         out: &mut Vec<Finding>,
     ) {
         let server = target.server_key();
-        let Some(granted) = self.granted.get_mut(&server) else {
+        let Some(mut granted) = self.granted.get(&server).cloned() else {
             self.granted.insert(server, asked);
             return;
         };
@@ -164,6 +168,7 @@ impl ScopeEscalation {
             .join(" ");
         let room = MAX_SCOPES.saturating_sub(granted.len());
         granted.extend(new.into_iter().take(room));
+        self.granted.insert(server, granted);
         out.push(
             Finding::new(
                 META.id,

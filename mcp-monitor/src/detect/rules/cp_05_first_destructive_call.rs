@@ -42,13 +42,17 @@ const MAX_NAMES: usize = 1024;
 #[derive(Default)]
 pub(super) struct FirstDestructiveCall {
     destructive: Bounded<ServerKey, BTreeSet<Arc<str>>>,
-    called: Once<(ClientKey, ServerKey, Arc<str>)>,
+    called: Remembered<(ClientKey, ServerKey, Arc<str>), ()>,
     judged: Judged,
 }
 
 impl Rule for FirstDestructiveCall {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.called)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -82,7 +86,8 @@ impl Rule for FirstDestructiveCall {
             return;
         };
         let key = (session.client.clone(), session.server.clone(), Arc::clone(tool));
-        if world.pins.accepts(META.id, context.target.endpoint, tool) || !self.called.first(key) {
+        if world.pins.accepts(META.id, context.target.endpoint, tool) || self.called.insert(key, ()).is_some()
+        {
             return;
         }
         let index = context.target.endpoint;

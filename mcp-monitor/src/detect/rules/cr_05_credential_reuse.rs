@@ -94,7 +94,7 @@ impl Rule for CredentialReuse {
             _ => return,
         };
         let pins = world.pins;
-        let here = target.server_key();
+        let here = target.host_key();
         let to = (
             flow.info.client.ip(),
             Arc::clone(&target.origin.host),

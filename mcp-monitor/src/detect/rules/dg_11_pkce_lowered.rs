@@ -35,12 +35,16 @@ const META: Meta = Meta {
 pub(super) struct PkceLowered {
     servers: AuthorizationServers,
     mcp: Once<ServerKey>,
-    offered: Bounded<(String, Box<str>), bool>,
+    offered: Remembered<(String, Box<str>), bool>,
 }
 
 impl Rule for PkceLowered {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.offered)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -49,7 +53,7 @@ impl Rule for PkceLowered {
             SeenKind::Request {
                 target, mcp: true, ..
             } => {
-                let server = target.server_key();
+                let server = target.host_key();
                 if self.mcp.peek(&server).is_none() {
                     self.mcp.first(server);
                 }
@@ -94,7 +98,7 @@ impl PkceLowered {
     ) -> Option<Option<EndpointIndex>> {
         self.servers
             .concerned(target, parameters, world)
-            .or_else(|| self.mcp.peek(&target.server_key()).map(|()| target.endpoint))
+            .or_else(|| self.mcp.peek(&target.host_key()).map(|()| target.endpoint))
     }
 
     fn metadata(&mut self, target: &Target, body: &Value, world: &World<'_>, out: &mut Vec<Finding>) {

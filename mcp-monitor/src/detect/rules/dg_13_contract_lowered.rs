@@ -35,11 +35,14 @@ const META: Meta = Meta {
     },
 };
 
+type Versions = Remembered<(ServerKey, Option<Arc<str>>), BTreeSet<Revision>>;
+type Schemas = Remembered<Audience, BTreeSet<Arc<str>>>;
+
 /// Revisions of each server and era, and the tools that had an output schema.
 #[derive(Default)]
 pub(super) struct ContractLowered {
-    versions: Bounded<(ServerKey, Option<Arc<str>>), BTreeSet<Revision>>,
-    with_schema: Bounded<Audience, BTreeSet<Arc<str>>>,
+    /// Revisions by server and era; tools with a schema by audience.
+    promised: Together<Versions, Schemas>,
 }
 
 /// Revisions that are looked at.
@@ -48,6 +51,10 @@ const MAX_VERSIONS: usize = 32;
 impl Rule for ContractLowered {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.promised)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -72,7 +79,7 @@ impl Rule for ContractLowered {
                 .collect();
             let era = context.session.negotiated.as_ref().map(|r| Arc::clone(&r.0));
             let key = (context.session.server.clone(), era);
-            let before = self.versions.insert(key, now.clone());
+            let before = self.promised.0.insert(key, now.clone());
             let lost: Vec<&str> = before
                 .iter()
                 .flatten()
@@ -103,8 +110,9 @@ impl Rule for ContractLowered {
                 .filter(move |t| t.definition.get("outputSchema").is_some_and(Value::is_object) == has)
                 .map(|t| Arc::clone(&t.name))
         };
-        let Some(before) = self.with_schema.get_mut(&list.audience()) else {
-            self.with_schema.insert(list.audience(), with(true).collect());
+        let schemas = &mut self.promised.1;
+        let Some(mut before) = schemas.get(&list.audience()).cloned() else {
+            schemas.insert(list.audience(), with(true).collect());
             return;
         };
         for tool in with(false) {
@@ -123,6 +131,7 @@ impl Rule for ContractLowered {
             );
         }
         before.extend(with(true));
+        schemas.insert(list.audience(), before);
     }
 }
 

@@ -37,7 +37,7 @@ const SHORT: u32 = 60;
 /// Addresses remembered of one name.
 const MAX_ADDRESSES: usize = 64;
 
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Usual {
     answers: u32,
     highest_ttl: u32,
@@ -47,12 +47,16 @@ struct Usual {
 /// Remembers TTL and addresses by name and type.
 #[derive(Default)]
 pub(super) struct ShortTtlFlip {
-    usual: Bounded<(Box<str>, u16), Usual>,
+    usual: Remembered<(Box<str>, u16), Usual>,
 }
 
 impl Rule for ShortTtlFlip {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.usual)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -78,12 +82,7 @@ impl Rule for ShortTtlFlip {
             return;
         };
         let key = (question.name.clone(), question.qtype);
-        if self.usual.get_mut(&key).is_none() {
-            self.usual.insert(key.clone(), Usual::default());
-        }
-        let Some(usual) = self.usual.get_mut(&key) else {
-            return;
-        };
+        let mut usual = self.usual.get(&key).cloned().unwrap_or_default();
         let changed = !addresses.iter().any(|(ip, _)| usual.addresses.contains(ip));
         let pinned =
             !endpoint.addresses.is_empty() && addresses.iter().all(|(ip, _)| endpoint.allows_address(*ip));
@@ -102,13 +101,15 @@ impl Rule for ShortTtlFlip {
                 .observed(addresses.iter().map(|(ip, _)| ip.to_string()).collect::<Vec<_>>().join(" ")),
             );
         }
-        usual.answers = usual.answers.saturating_add(1);
+        // Counted up to where it is enough, so that an ordinary answer changes nothing.
+        usual.answers = usual.answers.saturating_add(1).min(LEARN);
         usual.highest_ttl = usual.highest_ttl.max(ttl);
         for (ip, _) in addresses {
             if !usual.addresses.contains(&ip) && usual.addresses.len() < MAX_ADDRESSES {
                 usual.addresses.push(ip);
             }
         }
+        self.usual.insert(key, usual);
     }
 }
 

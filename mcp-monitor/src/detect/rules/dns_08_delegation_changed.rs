@@ -33,17 +33,23 @@ const NXDOMAIN: u16 = 3;
 /// Name servers remembered of one zone.
 const MAX_SERVERS: usize = 32;
 
+type Servers = Remembered<Box<str>, Vec<Box<str>>>;
+type Primaries = Remembered<Box<str>, Habit<Box<str>>>;
+
 /// Remembers name servers and primaries by zone, and names that did not exist by resolver.
 #[derive(Default)]
 pub(super) struct DelegationChanged {
-    servers: Bounded<Box<str>, Vec<Box<str>>>,
-    primaries: Bounded<Box<str>, Habit<Box<str>>>,
+    zones: Together<Servers, Primaries>,
     gone: Bounded<(IpAddr, Box<str>, u16), ()>,
 }
 
 impl Rule for DelegationChanged {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.zones)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -92,12 +98,10 @@ impl DelegationChanged {
                     let Some(index) = pinned_in(world, &record.name) else {
                         continue;
                     };
-                    if self.primaries.get_mut(&record.name).is_none() {
-                        self.primaries.insert(record.name.clone(), Habit::default());
-                    }
-                    let habit = self.primaries.get_mut(&record.name);
-                    let before = habit.and_then(|h| h.breaks(primary.clone(), 1));
-                    (index, primary, before.map(<[_]>::to_vec))
+                    let mut habit = self.zones.1.get(&record.name).cloned().unwrap_or_default();
+                    let before = habit.breaks(primary.clone(), 1).map(<[_]>::to_vec);
+                    self.zones.1.insert(record.name.clone(), habit);
+                    (index, primary, before)
                 }
                 _ => continue,
             };
@@ -116,13 +120,14 @@ impl DelegationChanged {
 
     /// The name servers known so far, if this one is not among them. All those of one message are one set.
     fn server(&mut self, zone: &str, server: &str, message: &Message) -> Option<Vec<Box<str>>> {
-        let Some(known) = self.servers.get_mut(zone) else {
+        let servers = &mut self.zones.0;
+        let Some(mut known) = servers.get(zone).cloned() else {
             let set = message.answers.iter().chain(&message.authorities);
             let set = set.filter_map(|r| match &r.data {
                 RecordData::Ns(name) if *r.name == *zone => Some(name.clone()),
                 _ => None,
             });
-            self.servers.insert(zone.into(), set.take(MAX_SERVERS).collect());
+            servers.insert(zone.into(), set.take(MAX_SERVERS).collect());
             return None;
         };
         if known.iter().any(|name| **name == *server) {
@@ -133,6 +138,7 @@ impl DelegationChanged {
             known.remove(0);
         }
         known.push(server.into());
+        servers.insert(zone.into(), known);
         Some(before)
     }
 }

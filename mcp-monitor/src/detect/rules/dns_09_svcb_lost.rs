@@ -37,12 +37,16 @@ const MAX_PROTOCOLS: usize = 16;
 /// Remembers protocols and `ech` by resolver, name and type.
 #[derive(Default)]
 pub(super) struct SvcbLost {
-    had: Bounded<(IpAddr, Box<str>, u16), Vec<Box<str>>>,
+    had: Remembered<(IpAddr, Box<str>, u16), Vec<Box<str>>>,
 }
 
 impl Rule for SvcbLost {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.had)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {

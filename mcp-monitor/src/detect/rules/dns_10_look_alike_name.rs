@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{
     confusable::{one_slip, skeleton},
-    zone::registered,
+    domain::site,
 };
 
 const META: Meta = Meta {
@@ -65,11 +65,11 @@ impl Rule for LookAlikeName {
         {
             return;
         }
-        let zone = registered(asked);
+        let zone = site(asked);
         let looks = skeleton(zone);
         let found = world.pins.endpoints.iter().position(|endpoint| {
             let host = endpoint.url.host.to_string();
-            let pinned = registered(&host);
+            let pinned = site(&host);
             zone != pinned
                 && pinned.contains('.')
                 && (looks == skeleton(pinned) || (pinned.len() >= MIN_FOR_SLIPS && one_slip(zone, pinned)))
@@ -82,7 +82,7 @@ impl Rule for LookAlikeName {
             .pins
             .endpoints
             .iter()
-            .any(|e| registered(&e.url.host.to_string()) == zone)
+            .any(|e| site(&e.url.host.to_string()) == zone)
         {
             return;
         }

@@ -28,6 +28,12 @@ pub(super) fn is_below(host: &str, name: &str) -> bool {
         .is_some_and(|left| left.is_empty() || left.ends_with('.'))
 }
 
+/// What stands before the registrable domain, without its dot.
+pub(super) fn below<'a>(name: &'a str, site: &str) -> &'a str {
+    name.strip_suffix(site)
+        .map_or("", |rest| rest.strip_suffix('.').unwrap_or(rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +45,17 @@ mod tests {
         assert!(!same_site("a.github.io", "b.github.io"));
         assert!(same_site("login.example", "login.example") && !same_site("a.example", "b.example"));
         assert!(same_site("localhost", "127.0.0.1") && !same_site("203.0.113.5", "203.0.113.6"));
+        assert_eq!(
+            (site("x.shop.co.uk"), site("localhost"), site("")),
+            ("shop.co.uk", "localhost", "")
+        );
+        assert_eq!(
+            (
+                below("a.b.example.com", "example.com"),
+                below("example.com", "example.com")
+            ),
+            ("a.b", "")
+        );
         assert!(is_below("a.b.example", "b.example") && !is_below("ab.example", "b.example"));
     }
 }

@@ -192,7 +192,7 @@ fn group(world: &World<'_>, context: &MessageContext<'_>) -> Group {
         .pins
         .endpoint(context.target.endpoint)
         .and_then(|e| e.mcp.server.as_ref()?.name.as_deref());
-    pinned.map_or_else(|| Arc::clone(&context.target.origin.host), Arc::from)
+    pinned.map_or_else(|| Arc::clone(&context.session.server.0), Arc::from)
 }
 
 #[cfg(test)]

@@ -108,8 +108,8 @@ const MAX_TOOLS: usize = 2048;
 const MAX_VERDICT: usize = 32;
 
 /// Verdicts of one field.
-#[derive(Clone, Debug, Default)]
-struct Verdicts {
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Verdicts {
     /// Verdict, how often while learning, its detector.
     known: Vec<(String, u32, EDetector)>,
     learned: u32,
@@ -121,31 +121,32 @@ struct Verdicts {
 }
 
 /// Scores of one field.
-#[derive(Clone, Debug, Default)]
-struct Scores {
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Scores {
     learned: Vec<f64>,
     window: Vec<f64>,
 }
 
 /// What is known of one tool.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Judge {
     verdicts: Vec<(String, Verdicts)>,
     scores: Vec<(String, Scores)>,
     /// Arguments of the result before.
+    #[serde(skip)]
     before: u64,
 }
 
 /// What tools used to say.
 pub(super) struct VerdictShift {
-    judges: Bounded<(ServerKey, Arc<str>), Judge>,
+    judges: Remembered<(ServerKey, Arc<str>), Judge>,
     asked: Asked,
 }
 
 impl Default for VerdictShift {
     fn default() -> Self {
         Self {
-            judges: Bounded::new(MAX_TOOLS),
+            judges: Remembered::new(MAX_TOOLS),
             asked: Asked::default(),
         }
     }
@@ -154,6 +155,10 @@ impl Default for VerdictShift {
 impl Rule for VerdictShift {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.judges)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -179,7 +184,9 @@ impl Rule for VerdictShift {
             return;
         };
         let place = (context.session.server.clone(), Arc::clone(tool));
-        let mut judge = self.judges.remove(&place).unwrap_or_default();
+        let Some(judge) = self.judges.get_or_default(&place) else {
+            return;
+        };
         let mut shifts = Vec::new();
         if judge.before != arguments || arguments == 0 {
             judge.before = arguments;
@@ -198,7 +205,6 @@ impl Rule for VerdictShift {
                 }
             }
         }
-        self.judges.insert(place, judge);
         let index = context.target.endpoint;
         if world.pins.accepts(META.id, index, tool) {
             return;
@@ -271,7 +277,7 @@ fn judgements(message: &Message, facts: &Facts) -> Option<Judgements> {
 
 impl Verdicts {
     /// Learns or tests one; expected and observed if it has become constant.
-    fn take(&mut self, verdict: &str) -> Option<(String, String)> {
+    pub(super) fn take(&mut self, verdict: &str) -> Option<(String, String)> {
         if self.open {
             return None;
         }
@@ -336,7 +342,7 @@ impl Verdicts {
 
 impl Scores {
     /// Learns or collects one; expected and observed if a full window is of another distribution.
-    fn take(&mut self, score: f64) -> Option<(String, String)> {
+    pub(super) fn take(&mut self, score: f64) -> Option<(String, String)> {
         if self.learned.len() < LEARN as usize {
             self.learned.push(score);
             return None;

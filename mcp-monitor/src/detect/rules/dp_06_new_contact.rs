@@ -59,7 +59,7 @@ const MAX_CONTACT: usize = 512;
 const MAX_ARGUMENTS: usize = 64 << 10;
 
 /// Contacts of one parameter.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Parameter {
     /// How often each was seen.
     contacts: BTreeMap<String, u32>,
@@ -69,7 +69,7 @@ struct Parameter {
 }
 
 /// One tool.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Tool {
     calls: u32,
     parameters: BTreeMap<String, Parameter>,
@@ -77,13 +77,13 @@ struct Tool {
 
 /// Contacts of each server's tools.
 pub(super) struct NewContact {
-    tools: Bounded<(ServerKey, Arc<str>), Tool>,
+    tools: Remembered<(ServerKey, Arc<str>), Tool>,
 }
 
 impl Default for NewContact {
     fn default() -> Self {
         Self {
-            tools: Bounded::new(MAX_TOOLS),
+            tools: Remembered::new(MAX_TOOLS),
         }
     }
 }
@@ -91,6 +91,10 @@ impl Default for NewContact {
 impl Rule for NewContact {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.tools)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -118,10 +122,7 @@ impl Rule for NewContact {
             Vec::new()
         };
         let place = (context.session.server.clone(), Arc::clone(name));
-        if self.tools.peek(&place).is_none() {
-            self.tools.insert(place.clone(), Tool::default());
-        }
-        let Some(tool) = self.tools.get_mut(&place) else {
+        let Some(tool) = self.tools.get_or_default(&place) else {
             return;
         };
         let mut found = Vec::new();

@@ -60,7 +60,7 @@ impl Rule for UnpinnedServer {
         {
             return;
         }
-        if !self.said.first((flow.info.id, target.server_key())) {
+        if !self.said.first((flow.info.id, target.host_key())) {
             return;
         }
         let (host, port) = (shown(&target.origin.host), target.origin.port);

@@ -42,6 +42,9 @@ impl Rule for AddressDrift {
         let (index, address, how) = match &seen.kind {
             SeenKind::Drift(drift) if meant_for_another(seen, drift, world) => return,
             SeenKind::Drift(drift) => match drift.kind {
+                DriftKind::Connect if drift.refused => {
+                    (drift.endpoint, drift.address, "was refused a connection to")
+                }
                 DriftKind::Connect => (drift.endpoint, drift.address, "connected to"),
                 DriftKind::Sni => (drift.endpoint, drift.address, "opened TLS with"),
                 DriftKind::DnsAnswer => return,
@@ -129,6 +132,24 @@ mod tests {
         let head = request("POST", "/mcp", &[]);
         assert_eq!(bench.request(&head, true).len(), 1);
         assert!(bench.request(&head, true).is_empty(), "once per connection");
+    }
+
+    #[test]
+    fn a_refused_connection_is_said_to_be_refused() {
+        let mut bench = Bench::new(AddressDrift::default(), PINS);
+        let drift = Drift {
+            kind: DriftKind::Connect,
+            endpoint: 0,
+            address: "198.51.100.66".parse().unwrap(),
+            port: Some(443),
+            refused: true,
+        };
+        let found = bench.see(SeenKind::Drift(&drift));
+        assert!(
+            found[0]
+                .summary
+                .contains("was refused a connection to a at 198.51.100.66")
+        );
     }
 
     #[test]

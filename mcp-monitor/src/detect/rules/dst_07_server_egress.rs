@@ -50,12 +50,16 @@ struct Server {
 #[derive(Default)]
 pub(super) struct ServerEgress {
     servers: Bounded<IpAddr, Server>,
-    destinations: Bounded<IpAddr, Vec<Box<str>>>,
+    destinations: Remembered<IpAddr, Vec<Box<str>>>,
 }
 
 impl Rule for ServerEgress {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.destinations)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -79,16 +83,12 @@ impl Rule for ServerEgress {
                     Some(name) => format!("{name}:{}", to.port()).into(),
                     None => to.to_string().into(),
                 };
-                if self.destinations.get_mut(&from).is_none() {
-                    self.destinations.insert(from, Vec::new());
-                }
-                let Some(known) = self.destinations.get_mut(&from) else {
-                    return;
-                };
+                let mut known = self.destinations.get(&from).cloned().unwrap_or_default();
                 if known.contains(&destination) || known.len() >= MAX_DESTINATIONS {
                     return;
                 }
                 known.push(destination.clone());
+                self.destinations.insert(from, known.clone());
                 let Some(server) = self.servers.get_mut(&from) else {
                     return;
                 };
@@ -111,7 +111,7 @@ impl Rule for ServerEgress {
                         ),
                     )
                     .at(index)
-                    .expected(known_before(known))
+                    .expected(known_before(&known))
                     .observed(shown(&destination)),
                 );
             }

@@ -34,12 +34,16 @@ const SETTLE: u32 = 1;
 /// Remembers the networks of each pinned server.
 #[derive(Default)]
 pub(super) struct OriginNetworkChanged {
-    networks: Bounded<Box<str>, Habit<Origin>>,
+    networks: Remembered<Box<str>, Habit<Origin>>,
 }
 
 impl Rule for OriginNetworkChanged {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.networks)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -63,14 +67,10 @@ impl Rule for OriginNetworkChanged {
         let Some(origin) = world.origins.lookup(address) else {
             return;
         };
-        let key = Box::from(name);
-        if self.networks.get_mut(&key).is_none() {
-            self.networks.insert(key.clone(), Habit::default());
-        }
-        let habit = self.networks.get_mut(&key);
-        let Some(before) = habit.and_then(|h| h.breaks(origin.clone(), SETTLE)) else {
-            return;
-        };
+        let mut habit: Habit<Origin> = self.networks.get(name).cloned().unwrap_or_default();
+        let before = habit.breaks(origin.clone(), SETTLE).map(<[_]>::to_vec);
+        self.networks.insert(name.into(), habit);
+        let Some(before) = before else { return };
         out.push(
             Finding::new(
                 META.id,

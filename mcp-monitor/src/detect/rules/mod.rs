@@ -14,9 +14,10 @@ mod pages;
 mod sameness;
 mod schema;
 mod secrets;
+#[cfg(test)]
+mod simulation;
 mod statistics;
 mod words;
-mod zone;
 
 mod cp_01_new_capability;
 mod cp_02_undeclared_request;
@@ -142,7 +143,7 @@ mod prelude {
     };
     pub(super) use super::common::{agent, endpoint_of_host, label, tls_name};
     pub(super) use super::habit::Habit;
-    pub(super) use crate::baseline::{Bounded, Memory, Once, Remembered};
+    pub(super) use crate::baseline::{Bounded, Memory, Once, Remembered, Together};
     pub(super) use crate::types::Direction;
 }
 

@@ -59,7 +59,7 @@ impl Rule for Concentration {
             SeenKind::Message { message, context }
                 if message.direction == Way::ToServer && is_call(message) =>
             {
-                (context.session.server.clone(), context.target.endpoint)
+                (context.target.host_key(), context.target.endpoint)
             }
             SeenKind::Opaque => {
                 let Some(connection) = seen.connection.filter(|c| c.endpoint.is_some()) else {

@@ -38,13 +38,13 @@ const META: Meta = Meta {
 };
 
 /// Outcomes that teach.
-const LEARN: u32 = 200;
+pub(super) const LEARN: u32 = 200;
 /// Answers of one tool that teach its latency, and the one of them that is its limit.
 const LEARN_LATENCY: usize = 100;
 const LIMIT: usize = 90;
 /// Rates that a shift reaches.
-const FAILING: f64 = 0.5;
-const SLOW: f64 = 0.6;
+pub(super) const FAILING: f64 = 0.5;
+pub(super) const SLOW: f64 = 0.6;
 /// Shortest shift.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Servers, and tools of all servers.
@@ -52,18 +52,19 @@ const MAX_SERVERS: usize = 2048;
 const MAX_TOOLS: usize = 8192;
 
 /// Detector of one rate.
-#[derive(Clone, Debug, Default)]
-struct Rate {
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Rate {
     learned: u32,
     hits: u32,
     detector: EDetector,
     /// Since when hits came close together.
+    #[serde(skip)]
     since: Option<Timestamp>,
 }
 
 impl Rate {
     /// Takes an outcome; true if the rate has left its baseline for a minute or more.
-    fn take(&mut self, hit: bool, learn: u32, to: f64, now: Timestamp) -> bool {
+    pub(super) fn take(&mut self, hit: bool, learn: u32, to: f64, now: Timestamp) -> bool {
         if self.learned < learn {
             self.learned = self.learned.saturating_add(1);
             self.hits = self.hits.saturating_add(u32::from(hit));
@@ -94,17 +95,19 @@ impl Rate {
 }
 
 /// One server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Health {
     failures: Rate,
     /// Answers in the current minute and in the one before, and the most of any minute while learning.
+    #[serde(skip)]
     minute: (Timestamp, u32),
+    #[serde(skip)]
     before: u32,
     peak: u32,
 }
 
 /// One tool of a server, or one method.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Speed {
     /// Seconds; empty once the limit is known.
     learned: Vec<f64>,
@@ -112,17 +115,18 @@ struct Speed {
     slow: Rate,
 }
 
+type Servers = Remembered<ServerKey, Health>;
+type Tools = Remembered<(ServerKey, Arc<str>), Speed>;
+
 /// Health of servers.
 pub(super) struct AvailabilityShift {
-    servers: Bounded<ServerKey, Health>,
-    tools: Bounded<(ServerKey, Arc<str>), Speed>,
+    known: Together<Servers, Tools>,
 }
 
 impl Default for AvailabilityShift {
     fn default() -> Self {
         Self {
-            servers: Bounded::new(MAX_SERVERS),
-            tools: Bounded::new(MAX_TOOLS),
+            known: Together(Remembered::new(MAX_SERVERS), Remembered::new(MAX_TOOLS)),
         }
     }
 }
@@ -130,6 +134,10 @@ impl Default for AvailabilityShift {
 impl Rule for AvailabilityShift {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.known)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -215,10 +223,7 @@ type Shift = (String, String);
 impl AvailabilityShift {
     /// Counts an answer; true if the server is asked far more than it used to be.
     fn count(&mut self, server: &ServerKey, now: Timestamp) -> bool {
-        if self.servers.peek(server).is_none() {
-            self.servers.insert(server.clone(), Health::default());
-        }
-        let Some(health) = self.servers.get_mut(server) else {
+        let Some(health) = self.known.0.get_or_default(server) else {
             return false;
         };
         let (start, count) = health.minute;
@@ -236,10 +241,7 @@ impl AvailabilityShift {
     }
 
     fn outcome(&mut self, server: &ServerKey, failed: bool, now: Timestamp) -> Option<Shift> {
-        if self.servers.peek(server).is_none() {
-            self.servers.insert(server.clone(), Health::default());
-        }
-        let rate = &mut self.servers.get_mut(server)?.failures;
+        let rate = &mut self.known.0.get_or_default(server)?.failures;
         rate.take(failed, LEARN, FAILING, now).then(|| {
             (
                 format!("{} of {LEARN} outcomes were failures", rate.hits),
@@ -250,10 +252,11 @@ impl AvailabilityShift {
 
     /// In a load peak slow answers prove nothing; nor do those just before it was seen to be one.
     fn peak(&mut self, server: &ServerKey, what: &Arc<str>) {
-        if let Some(speed) = self.tools.get_mut(&(server.clone(), Arc::clone(what))) {
+        let key = (server.clone(), Arc::clone(what));
+        self.known.1.edit(&key, |speed| {
             speed.slow.detector.reset();
             speed.slow.since = None;
-        }
+        });
     }
 
     fn answered(
@@ -264,10 +267,7 @@ impl AvailabilityShift {
         now: Timestamp,
     ) -> Option<Shift> {
         let key = (server.clone(), Arc::clone(what));
-        if self.tools.peek(&key).is_none() {
-            self.tools.insert(key.clone(), Speed::default());
-        }
-        let speed = self.tools.get_mut(&key)?;
+        let speed = self.known.1.get_or_default(&key)?;
         let seconds = latency.as_secs_f64();
         let Some(limit) = speed.limit else {
             speed.learned.push(seconds);

@@ -121,6 +121,61 @@ mod tests {
         }
     }
 
+    /// Ids that a page names, ranges such as `PV-01 to PV-08` written out.
+    fn named(text: &str) -> std::collections::BTreeSet<String> {
+        let id = |word: &str| {
+            let (group, number) = word
+                .trim_matches(|c: char| !c.is_alphanumeric())
+                .split_once('-')?;
+            let upper = group.len() >= 2 && group.chars().all(|c| c.is_ascii_uppercase());
+            Some((
+                group.to_owned(),
+                number
+                    .parse::<u32>()
+                    .ok()
+                    .filter(|_| upper && number.len() == 2)?,
+            ))
+        };
+        let mut ids = std::collections::BTreeSet::new();
+        let (mut last, mut range) = (None, false);
+        for word in text.split_whitespace() {
+            let Some((group, number)) = id(word) else {
+                range = word == "to" && last.is_some();
+                if !range {
+                    last = None;
+                }
+                continue;
+            };
+            let from = match (&last, range) {
+                (Some((before, from)), true) if *before == group => *from,
+                _ => number,
+            };
+            ids.extend((from..=number).map(|number| format!("{group}-{number:02}")));
+            (last, range) = (Some((group, number)), false);
+        }
+        ids
+    }
+
+    #[test]
+    fn the_coverage_page_has_every_rule_and_no_other() {
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/COVERAGE.md");
+        let named = named(&std::fs::read_to_string(page).unwrap());
+        let known: std::collections::BTreeSet<String> = super::super::all()
+            .iter()
+            .map(|rule| rule.meta().id.to_owned())
+            .collect();
+        assert_eq!(
+            known.difference(&named).collect::<Vec<_>>(),
+            Vec::<&String>::new(),
+            "not on the page"
+        );
+        assert_eq!(
+            named.difference(&known).collect::<Vec<_>>(),
+            Vec::<&String>::new(),
+            "no such rule"
+        );
+    }
+
     #[test]
     fn every_page_says_something_in_every_section() {
         for (name, content) in pages() {

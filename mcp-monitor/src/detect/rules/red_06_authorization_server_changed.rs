@@ -67,7 +67,7 @@ impl Rule for AuthorizationServerChanged {
             .collect();
         let before = self
             .known
-            .insert((target.server_key(), target.path.clone()), now.clone());
+            .insert((target.host_key(), target.path.clone()), now.clone());
         let pinned = world
             .pins
             .endpoint(target.endpoint)

@@ -78,24 +78,25 @@ const LEARNING: u32 = 3;
 const MAX_SITES: usize = 3;
 
 /// Sites that one tool's results link to.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Links {
     results: u32,
     sites: BTreeSet<String>,
 }
 
+type Defined = Remembered<(Audience, Box<str>), BTreeSet<String>>;
+type Linked = Remembered<(ServerKey, Arc<str>), Links>;
+
 /// Origins named by each list for each audience, and by each tool's results.
 pub(super) struct NewResourceOrigin {
-    defined: Bounded<(Audience, &'static str), BTreeSet<String>>,
-    linked: Bounded<(ServerKey, Arc<str>), Links>,
+    known: Together<Defined, Linked>,
     lists: Listings,
 }
 
 impl Default for NewResourceOrigin {
     fn default() -> Self {
         Self {
-            defined: Bounded::default(),
-            linked: Bounded::default(),
+            known: Together::default(),
             lists: Listings::new(LISTS),
         }
     }
@@ -104,6 +105,10 @@ impl Default for NewResourceOrigin {
 impl Rule for NewResourceOrigin {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.known)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -152,9 +157,9 @@ impl NewResourceOrigin {
         out: &mut Vec<Finding>,
     ) {
         origins.retain(|o| !is_known(o, context, world));
-        let key = (audience(context), what);
-        let Some(known) = self.defined.get_mut(&key) else {
-            self.defined.insert(key, origins);
+        let key = (audience(context), what.into());
+        let Some(mut known) = self.known.0.get(&key).cloned() else {
+            self.known.0.insert(key, origins);
             return;
         };
         for new in origins
@@ -168,6 +173,7 @@ impl NewResourceOrigin {
                 known.insert(new);
             }
         }
+        self.known.0.insert(key, known);
     }
 
     fn links(
@@ -180,7 +186,7 @@ impl NewResourceOrigin {
     ) {
         origins.retain(|o| !is_known(o, context, world));
         let key = (context.session.server.clone(), Arc::clone(tool));
-        let mut known = self.linked.remove(&key).unwrap_or_default();
+        let mut known = self.known.1.get(&key).cloned().unwrap_or_default();
         for new in origins {
             let host = host_of(&new).to_owned();
             let before: Vec<String> = known.sites.iter().map(|s| shown(s)).collect();
@@ -198,8 +204,9 @@ impl NewResourceOrigin {
                 );
             }
         }
-        known.results = known.results.saturating_add(1);
-        self.linked.insert(key, known);
+        // Counted up to where it is enough, so that an ordinary result changes nothing.
+        known.results = known.results.saturating_add(1).min(LEARNING);
+        self.known.1.insert(key, known);
     }
 }
 

@@ -54,7 +54,7 @@ impl Rule for SessionToOtherOrigin {
                     return;
                 };
                 let print = world.fingerprints.fingerprint(id).to_string();
-                let key = target.server_key();
+                let key = target.host_key();
                 match self.given.get_mut(&print) {
                     Some(servers) if !servers.contains(&key) && servers.len() < MAX_SERVERS => {
                         servers.push(key)
@@ -70,7 +70,7 @@ impl Rule for SessionToOtherOrigin {
                     return;
                 };
                 let print = world.fingerprints.fingerprint(id).to_string();
-                let key = target.server_key();
+                let key = target.host_key();
                 let Some(servers) = self.given.get_mut(&print).filter(|s| !s.contains(&key)) else {
                     return;
                 };

@@ -133,7 +133,7 @@ impl Rule for TrackingIdentifier {
                     if value.len() < MIN_COOKIE
                         || LOAD_BALANCERS.iter().any(|lb| is_balancer(&lower, lb))
                         || world.pins.accepts(META.id, target.endpoint, name)
-                        || !self.said.first((target.server_key(), name.into()))
+                        || !self.said.first((target.host_key(), name.into()))
                     {
                         continue;
                     }

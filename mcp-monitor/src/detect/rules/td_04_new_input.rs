@@ -39,7 +39,7 @@ const MAX_DEPTH: u8 = 4;
 /// By path, what stands out of a parameter.
 type Inputs = BTreeMap<Box<str>, Input>;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Input {
     required: bool,
     free_text: bool,
@@ -48,12 +48,16 @@ struct Input {
 /// The latest parameters of each tool.
 #[derive(Default)]
 pub(super) struct NewInput {
-    known: Bounded<(Audience, Arc<str>), ([u8; 32], Inputs)>,
+    known: Remembered<(Audience, Arc<str>), ([u8; 32], Inputs)>,
 }
 
 impl Rule for NewInput {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.known)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -65,11 +69,7 @@ impl Rule for NewInput {
         for tool in list.tools.iter() {
             let key = (audience.clone(), Arc::clone(&tool.name));
             // The same definition has the same parameters.
-            if self
-                .known
-                .get_mut(&key)
-                .is_some_and(|(hash, _)| *hash == tool.hash)
-            {
+            if self.known.get(&key).is_some_and(|(hash, _)| *hash == tool.hash) {
                 continue;
             }
             let mut now = Inputs::new();

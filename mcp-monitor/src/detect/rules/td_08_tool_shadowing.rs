@@ -254,7 +254,11 @@ impl Offer {
         if redirects(self, other) || redirects(other, self) {
             return true;
         }
-        if self.address == other.address || (self.endpoint.is_some() && self.endpoint == other.endpoint) {
+        // One host has several paths for one server, or for several of one operator.
+        if self.address == other.address
+            || self.host == other.host
+            || (self.endpoint.is_some() && self.endpoint == other.endpoint)
+        {
             return true;
         }
         let shared = self

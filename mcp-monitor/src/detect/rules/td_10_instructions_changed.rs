@@ -52,19 +52,20 @@ const MAX_CHANGES: u8 = 3;
 const MAX_FINDINGS: usize = 16;
 
 type Hashes = BTreeMap<Box<str>, [u8; 32]>;
+type Instructions = Remembered<Audience, ([u8; 32], u8)>;
+type Items = Remembered<(Audience, Box<str>), Hashes>;
 
 /// What each audience was told last.
 pub(super) struct InstructionsChanged {
-    instructions: Bounded<Audience, ([u8; 32], u8)>,
-    items: Bounded<(Audience, &'static str), Hashes>,
+    /// Instructions with how often they changed, and the items of lists.
+    told: Together<Instructions, Items>,
     lists: Listings,
 }
 
 impl Default for InstructionsChanged {
     fn default() -> Self {
         Self {
-            instructions: Bounded::default(),
-            items: Bounded::default(),
+            told: Together::default(),
             lists: Listings::new(LISTS),
         }
     }
@@ -73,6 +74,10 @@ impl Default for InstructionsChanged {
 impl Rule for InstructionsChanged {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.told)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -93,15 +98,14 @@ impl Rule for InstructionsChanged {
             .unwrap_or_default();
         let now: [u8; 32] = Sha256::digest(text).into();
         let key = audience(context);
-        let Some((before, changes)) = self.instructions.get_mut(&key) else {
-            self.instructions.insert(key, (now, 0));
-            return;
-        };
-        let was = std::mem::replace(before, now);
-        if was == now || *changes >= MAX_CHANGES {
+        let known = self.told.0.get(&key).copied();
+        let (was, changes) = known.unwrap_or((now, 0));
+        let news = was != now && changes < MAX_CHANGES;
+        let changes = changes.saturating_add(u8::from(news));
+        self.told.0.insert(key, (now, changes));
+        if !news {
             return;
         }
-        *changes = changes.saturating_add(1);
         say("the instructions", was.into(), now.into(), context, world, out);
     }
 }
@@ -122,7 +126,11 @@ impl InstructionsChanged {
                 Some((name, tool_sha256(item)?))
             })
             .collect();
-        let Some(before) = self.items.insert((audience(context), member), now.clone()) else {
+        let Some(before) = self
+            .told
+            .1
+            .insert((audience(context), member.into()), now.clone())
+        else {
             return;
         };
         let what = |name: &str| {

@@ -37,12 +37,17 @@ type Pair = (String, Box<str>);
 #[derive(Default)]
 pub(super) struct ClientCertLost {
     hellos: Bounded<FlowId, String>,
-    showed: Bounded<Pair, Box<str>>,
+    /// `None` once the loss was said.
+    showed: Remembered<Pair, Option<Box<str>>>,
 }
 
 impl Rule for ClientCertLost {
     fn meta(&self) -> &'static Meta {
         &META
+    }
+
+    fn memory(&mut self) -> Option<&mut dyn Memory> {
+        Some(&mut self.showed)
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
@@ -74,10 +79,10 @@ impl Rule for ClientCertLost {
         let name = tls_name(seen);
         let pair = (client, name.clone());
         if let Some(shows) = handshake.client.as_ref().and_then(|chain| chain.leaf()) {
-            self.showed.insert(pair, shows.subject.clone());
+            self.showed.insert(pair, Some(shows.subject.clone()));
             return;
         }
-        let Some(before) = self.showed.remove(&pair) else {
+        let Some(before) = self.showed.edit(&pair, Option::take).flatten() else {
             return;
         };
         let index = seen.connection.and_then(|c| c.endpoint);

@@ -64,6 +64,8 @@ pub struct KernelCounters {
     pub connects: u64,
     /// Drift verdicts.
     pub drifts: u64,
+    /// Connections and sends refused.
+    pub refused: u64,
     /// Records that userspace could not read.
     pub malformed_records: u64,
     /// Drift verdicts on hosts that a swap of pins had just removed.
@@ -142,6 +144,7 @@ impl Counters {
             hellos_walked: sum(Counter::HellosWalked),
             connects: sum(Counter::Connects),
             drifts: sum(Counter::Drifts),
+            refused: sum(Counter::Refused),
             malformed_records: 0,
             stale_drifts: 0,
             encrypted: sum(Counter::Encrypted),

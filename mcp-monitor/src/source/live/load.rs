@@ -109,6 +109,7 @@ pub(super) fn load(
 ) -> Result<Ebpf, LiveError> {
     let ring_bytes = options.ring_bytes.clamp(1 << 16, 1 << 30).next_power_of_two();
     let has_plaintext = u8::from(options.plaintext);
+    let may_refuse = u8::from(options.enforce);
     let (level, cgroup) = below;
     let has_loop = u8::from(features.bpf_loop);
     let has_netns = u8::from(features.packet_netns);
@@ -117,6 +118,7 @@ pub(super) fn load(
         .override_global("HAS_LOOP", &has_loop, true)
         .override_global("HAS_NETNS", &has_netns, true)
         .override_global("HAS_PLAINTEXT", &has_plaintext, true)
+        .override_global("MAY_REFUSE", &may_refuse, true)
         .override_global("CGROUP_LEVEL", &level, true)
         .override_global("CGROUP_ID", &cgroup, true)
         .map_max_entries("EVENTS", ring_bytes)

@@ -54,6 +54,8 @@ pub struct LiveOptions {
     /// Judge DNS answers, ClientHellos and connections in userspace even where the kernel can; off by
     /// default. For comparing the two: the verdicts are the same, some milliseconds later.
     pub userspace_verdicts: bool,
+    /// Refuse connections that drift, for hosts whose pins ask for it; off by default. Takes `bpf_loop`.
+    pub enforce: bool,
     /// Read plaintext from the TLS libraries of processes; off by default.
     pub plaintext: bool,
     /// Where pods are looked up.
@@ -67,6 +69,7 @@ impl Default for LiveOptions {
             ring_bytes: 64 << 20,
             batch: 1024,
             userspace_verdicts: false,
+            enforce: false,
             plaintext: false,
             pods: Pods::new(Duration::from_secs(300)),
         }
@@ -119,6 +122,8 @@ pub enum LiveRecord {
         address: IpAddr,
         /// Port of the connection, where there is one.
         port: Option<u16>,
+        /// It was refused.
+        refused: bool,
         /// The socket.
         cookie: u64,
         /// Address space of the socket.
@@ -236,6 +241,9 @@ impl LiveSource {
             RingBuf::try_from(load::take(&mut programs, "EVENTS")?).map_err(LiveError::map("EVENTS"))?;
         let ring = ring::pollable(ring).map_err(LiveError::Ring)?;
         let verdicts = (!features.bpf_loop).then(|| Verdicts::new(hosts));
+        if options.enforce && !features.bpf_loop {
+            tracing::warn!("enforce: nothing is refused, this kernel lacks bpf_loop (Linux 5.17)");
+        }
         let reader = ring::Reader::new(
             verdicts,
             Attribution::new(load::cgroup2_root().ok(), options.pods.clone()),

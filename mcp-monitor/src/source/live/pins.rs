@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use mcp_monitor_common::{
     name::NameHash,
-    pins::{Control, HOST_HAS_ADDRESSES, NameKey, NameValue, PrefixKey},
+    pins::{Control, NameKey, NameValue, PrefixKey},
 };
 
 use super::{LiveError, load};
@@ -99,11 +99,7 @@ impl Pins {
             let key = name_key(generation, NameHash::of(self.seed, &host.pattern));
             let value = NameValue {
                 host: index,
-                flags: if host.prefixes.is_empty() {
-                    0
-                } else {
-                    HOST_HAS_ADDRESSES
-                },
+                flags: host.flags(),
             };
             self.names
                 .insert(key, bytes::<_, NAME_VALUE>(&value), 0)

@@ -197,6 +197,7 @@ impl Reader {
             host,
             address: unmapped(&head.address),
             port: (port != 0).then_some(port),
+            refused: head.refused != 0,
         };
         push(out, from, Some(drift));
         Some(())
@@ -293,6 +294,7 @@ fn push(out: &mut Vec<LiveRecord>, from: From, drift: Option<HostDrift>) {
             host: drift.host,
             address: drift.address,
             port: drift.port,
+            refused: drift.refused,
             cookie: from.cookie,
             scope: from.scope,
         });
