@@ -2,17 +2,14 @@
 //! (sequential test, stated false-alarm rate).
 
 use super::prelude::*;
-use std::{sync::Arc, sync::LazyLock};
+use std::sync::Arc;
 
-use aho_corasick::AhoCorasick;
-use serde_json::Value;
-
-use super::super::{Facts, MAX_RESULT};
+use super::super::{Facts, MAX_RESULT, Record};
 use super::{
-    calls::{Asked, is_call, names, tool_of_result},
+    calls::{Asked, flat, is_call, tool_of_result},
     statistics::{EDetector, differ, median, upper_rate},
 };
-use crate::mcp::{Message, context::ServerKey};
+use crate::mcp::{Message, context::ServerKey, json};
 
 const META: Meta = Meta {
     id: "DP-05",
@@ -79,18 +76,6 @@ const SCORES: &[&str] = &[
     "trust",
     "trustscore",
 ];
-
-static ANCHOR: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-    AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .build(
-            VERDICTS
-                .iter()
-                .chain(SCORES)
-                .chain(["risk_", "risk-", "trust_", "trust-"].iter()),
-        )
-        .ok()
-});
 
 /// Results that teach, and results of one comparison of scores.
 const LEARN: u32 = 100;
@@ -247,25 +232,28 @@ type Judgements = (Vec<(String, String)>, Vec<(String, f64)>);
 fn judgements(message: &Message, facts: &Facts) -> Option<Judgements> {
     let result = message.result().filter(|r| r.len() <= MAX_RESULT)?;
     let (mut verdicts, mut scores) = (Vec::new(), Vec::new());
-    if ANCHOR.as_ref().is_some_and(|a| names(result, a))
-        && let Some(Value::Object(map)) = facts.record(message)
-    {
-        for (key, value) in map {
-            let flat = key.to_ascii_lowercase().replace(['_', '-'], "");
-            match value {
-                Value::Bool(verdict) if VERDICTS.contains(&flat.as_str()) => {
-                    verdicts.push((key.clone(), verdict.to_string()));
-                }
-                Value::String(text) if VERDICTS.contains(&flat.as_str()) && text.len() <= MAX_VERDICT => {
-                    verdicts.push((key.clone(), text.to_lowercase()));
-                }
-                Value::Number(number) if SCORES.contains(&flat.as_str()) => {
-                    scores.extend(number.as_f64().map(|n| (key.clone(), n)));
-                }
-                _ => {}
+    let mut judges = false;
+    for (key, value) in facts.record(message).into_iter().flat_map(Record::members) {
+        let Some(flat) = flat(key) else { continue };
+        let (verdict, score) = (VERDICTS.contains(&&*flat), SCORES.contains(&&*flat));
+        judges |= verdict || score;
+        match value {
+            b"true" | b"false" if verdict => {
+                verdicts.push((key.to_owned(), String::from_utf8_lossy(value).into_owned()));
             }
+            [b'"', ..] if verdict => {
+                let text = json::string_at(value, 0).filter(|text| text.len() <= MAX_VERDICT);
+                verdicts.extend(text.map(|text| (key.to_owned(), text.to_lowercase())));
+            }
+            [b'-' | b'0'..=b'9', ..] if score => {
+                let number = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok());
+                scores.extend(number.map(|n| (key.to_owned(), n)));
+            }
+            _ => {}
         }
-    } else if result.len() <= 256
+    }
+    if !judges
+        && result.len() <= 256
         && let Some(text) = facts.only_text(message)
         && text.len() <= MAX_VERDICT
         && text.chars().any(char::is_alphabetic)

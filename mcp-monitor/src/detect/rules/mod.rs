@@ -1,6 +1,7 @@
 //! One file per rule: what it is, its page, its trigger, its tests.
 
 mod addresses;
+mod anchors;
 mod calls;
 mod common;
 mod confusable;
