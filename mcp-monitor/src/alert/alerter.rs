@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::pins::Pins,
     detect::{Finding, Seen, Severity, catalogue, rule::Meta, text::shown},
+    flow::FlowRef,
     mcp::context::Connection,
     types::Timestamp,
 };
@@ -219,14 +220,15 @@ impl Alerter {
             .severity(meta.id, finding.endpoint, client)
             .or(finding.severity)
             .unwrap_or(meta.severity);
-        let flow = seen.flow.map(|flow| Flow::new(flow, seen.connection));
+        let server = |flow: &FlowRef| {
+            let name = seen.connection.and_then(Connection::server_name);
+            name.map_or_else(|| flow.info.server.ip().to_string(), str::to_owned)
+        };
         let key = Key {
             rule: meta.id,
             endpoint: finding.endpoint,
-            client: flow.as_ref().map(|f| f.client.ip),
-            server: flow
-                .as_ref()
-                .map(|f| f.server_name.clone().unwrap_or_else(|| f.server.ip.to_string())),
+            client: seen.flow.map(|flow| flow.info.client.ip()),
+            server: seen.flow.map(server),
             expected: finding.expected,
             observed: finding.observed,
             storm: None,
@@ -241,6 +243,7 @@ impl Alerter {
         if self.repeat(&key, &packets, severity, now) {
             return Some(severity);
         }
+        let flow = seen.flow.map(|flow| Flow::new(flow, seen.connection));
         let endpoint = self.pins.endpoint(finding.endpoint).map(|e| e.name.to_string());
         // Of DNS, the server of the flow is the resolver, which the finding is seldom about.
         let about = endpoint
@@ -272,6 +275,8 @@ impl Alerter {
                     .captures
                     .get(usize::from(seen.at.packet.file))
                     .cloned(),
+                comments: Vec::new(),
+                file: seen.at.packet.file,
             },
             taxonomy: Taxonomy {
                 air_sec_026: meta.taxonomy.air_sec_026,

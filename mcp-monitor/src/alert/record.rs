@@ -147,6 +147,12 @@ pub struct Evidence {
     pub packets: Vec<u64>,
     /// The capture file; `None` live.
     pub capture: Option<String>,
+    /// What people wrote into the capture on these packets (pcapng comments), in the order of the packets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub comments: Vec<String>,
+    /// Index of `capture` among the files given: two may have one name.
+    #[serde(skip)]
+    pub file: u16,
 }
 
 /// Where the rule stands in the frameworks.

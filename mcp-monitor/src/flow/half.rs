@@ -410,7 +410,13 @@ impl Half {
             memory.without_history = memory.without_history.saturating_add(1);
             return;
         }
-        self.history.push(start, data, limits.history);
+        // Where there is little left, streams that come keep less, so that more of them keep something.
+        let cap = if memory.history < limits.history_total / 2 {
+            limits.history
+        } else {
+            before.max(limits.history / 4).min(limits.history)
+        };
+        self.history.push(start, data, cap);
         memory.history = memory
             .history
             .saturating_sub(before)

@@ -27,6 +27,12 @@ impl History {
             // `cap` is small: moving what stays costs less than a ring would.
             self.bytes.drain(..excess.min(self.bytes.len()));
         }
+        let len = self.bytes.len().saturating_add(tail.len());
+        if len > self.bytes.capacity() {
+            // Doubling, but never above `cap`: there are two of these in each flow.
+            let wanted = len.max(self.bytes.capacity().saturating_mul(2).min(cap));
+            self.bytes.reserve_exact(wanted.saturating_sub(self.bytes.len()));
+        }
         self.bytes.extend_from_slice(tail);
     }
 

@@ -16,7 +16,8 @@ pub struct FlowLimits {
     /// Delivered bytes kept per direction, to see whether a retransmission says something else.
     /// Default 1 KiB: with thousands of flows in turn, the copy is what costs most here.
     pub history: usize,
-    /// The same over all flows; beyond it, streams keep none. Default 16 MiB.
+    /// The same over all flows. From half of it on, streams that begin keep a quarter; beyond it, none.
+    /// Default 16 MiB.
     pub history_total: usize,
     /// How long a hole waits once the receiver acknowledged bytes in it: the capture lost or delayed them.
     /// Default 500 ms.

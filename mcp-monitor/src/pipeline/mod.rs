@@ -1,6 +1,7 @@
 //! Wires the layers: the per-flow half, the cross-flow half, replay and live around them.
 
 pub mod application;
+mod comments;
 pub mod correlator;
 mod http;
 mod judge;

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::shards::SHARDS;
+use super::{comments::Comments, shards::SHARDS};
 use crate::{
     decode::{Decoded, Decoder},
     flow::shard_of,
@@ -15,9 +15,9 @@ use crate::{
 
 /// Packets of one batch. Batches end at the same packets whatever the number of threads, because the
 /// timers of flows run between them.
-const BATCH_PACKETS: usize = 4096;
+const BATCH_PACKETS: usize = 2048;
 /// Payload bytes that end a batch early, so that the batches in flight stay small.
-const BATCH_BYTES: usize = 2 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// The input with the decoder behind it. Goes from thread to thread, whichever has time to read.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(super) struct Reading {
     pub(super) anomalies: Vec<(At, Anomaly)>,
     /// Decryption secrets that came with the batch's packets.
     pub(super) secrets: Vec<Secrets>,
+    /// What people wrote on packets.
+    comments: Comments,
     /// The input is at its end, or given up.
     pub(super) ended: bool,
     /// Nobody wants more.
@@ -46,7 +48,7 @@ pub(super) struct Reading {
 
 impl Reading {
     /// Ends early once `stop` is set.
-    pub(super) fn new(input: Merged, decoder: Decoder, stop: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(input: Merged, decoder: Decoder, comments: Comments, stop: Arc<AtomicBool>) -> Self {
         Self {
             input,
             decoder,
@@ -57,6 +59,7 @@ impl Reading {
             batch: (0..SHARDS).map(|_| Vec::new()).collect(),
             anomalies: Vec::new(),
             secrets: Vec::new(),
+            comments,
             ended: false,
             stop,
         }
@@ -99,6 +102,9 @@ impl Reading {
         self.anomalies = self.decoder.take_anomalies();
         if self.input.has_secrets() {
             self.secrets = self.input.take_secrets();
+        }
+        if self.input.has_comments() {
+            self.comments.keep(self.input.take_comments());
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    comments::Comments,
     correlator::{Correlator, Wanted},
     keep::{Changes, Learning},
     reading::Reading,
@@ -104,7 +105,13 @@ pub fn replay<E>(
         correlator.learn(learning);
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let reading = Reading::new(input, Decoder::new(options.decode), stop.clone());
+    let comments = Comments::default();
+    let mut emit = |mut records: Vec<Record>| {
+        comments.add_to(&mut records);
+        emit(records)
+    };
+    let decoder = Decoder::new(options.decode);
+    let reading = Reading::new(input, decoder, comments.clone(), stop.clone());
     let mut shards = Shards::new(reading, options.keys.clone(), |index| {
         Shard::new(index, options.shard.clone()).with_keys(options.keys.clone())
     });
@@ -144,6 +151,11 @@ pub fn replay<E>(
     summary.bytes = reading.bytes;
     let broken = reading.input.truncated().count() as u64;
     summary.capture_errors = broken.saturating_add(u64::from(reading.error.is_some()));
+    let not_kept = reading.input.counters().not_kept;
+    summary.dropped(
+        "capture_notes_over_limit",
+        not_kept.saturating_add(comments.not_kept()),
+    );
     summary.seconds = started.elapsed().as_secs_f64();
     let changes = correlator.take_changes();
     let (facts, tallies) = match keep {

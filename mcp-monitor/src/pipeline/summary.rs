@@ -197,6 +197,12 @@ pub struct Mcp {
 }
 
 impl Summary {
+    /// Counts something let go, under `dropped`.
+    pub(super) fn dropped(&mut self, key: &'static str, n: u64) {
+        let count = self.dropped.entry(key).or_default();
+        *count = count.saturating_add(n);
+    }
+
     /// Adds up what the parts of the engine counted.
     pub fn collect<'a>(
         decoder: &Decoder,

@@ -257,6 +257,12 @@ impl CaptureReader {
         std::mem::take(&mut self.extras.secrets)
     }
 
+    /// Whether [`take_comments`](Self::take_comments) has something.
+    #[inline]
+    pub fn has_comments(&self) -> bool {
+        !self.extras.comments.is_empty()
+    }
+
     /// Comments met since the last call.
     pub fn take_comments(&mut self) -> Vec<Comment> {
         std::mem::take(&mut self.extras.comments)

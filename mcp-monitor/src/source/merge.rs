@@ -122,6 +122,12 @@ impl Merged {
             .collect()
     }
 
+    /// Whether [`take_comments`](Self::take_comments) has something.
+    #[inline]
+    pub fn has_comments(&self) -> bool {
+        self.readers.iter().any(CaptureReader::has_comments)
+    }
+
     /// Comments of all files met since the last call, each with the index of its file.
     pub fn take_comments(&mut self) -> Vec<(usize, Comment)> {
         self.readers

@@ -52,9 +52,9 @@ stream:
 ";
 
 /// All that can be run. Installs those of the distribution where that is allowed; Suricata in a
-/// root of its own only if asked.
-pub fn find(with_suricata: bool) -> Vec<Peer> {
-    let mut found = Vec::new();
+/// root of its own only if asked. The second list names what is missing.
+pub fn find(with_suricata: bool) -> (Vec<Peer>, Vec<&'static str>) {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
     let mut offer = |name, slow, kind: Kind, program: &str, package: Option<&str>| {
         if sh::which(program).is_none()
             && let Some(package) = package
@@ -65,7 +65,7 @@ pub fn find(with_suricata: bool) -> Vec<Peer> {
         if sh::which(program).is_some() {
             found.push(Peer { name, slow, kind });
         } else {
-            eprintln!("not compared with {program}: it is not installed");
+            missing.push(name);
         }
     };
     offer(
@@ -108,9 +108,9 @@ pub fn find(with_suricata: bool) -> Vec<Peer> {
             kind: Kind::Suricata(Some(root)),
         });
     } else if !found.iter().any(Peer::is_suricata) {
-        eprintln!("not compared with Suricata: it is not installed (--suricata fetches it, as root)");
+        missing.push("Suricata (fetched as root, without --quick)");
     }
-    found
+    (found, missing)
 }
 
 /// Debian's Suricata with all it needs, in a folder of its own.
@@ -123,7 +123,7 @@ fn install_suricata(root: &Path) -> Result<()> {
     }
     let mut command = Command::new("debootstrap");
     command.args(["--variant=minbase", "--include=suricata", RELEASE]);
-    sh::run(command.arg(root).arg("http://deb.debian.org/debian"))
+    sh::run(command.arg(root))
 }
 
 impl Peer {

@@ -32,17 +32,14 @@ pub struct Args {
     /// This mcp-monitor, instead of building one
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Fetch Debian's Suricata into target/bench if there is none
-    #[arg(long)]
-    suricata: bool,
-    /// Leave out the peers that take minutes
+    /// Leave out the peers that take minutes, and do not fetch Debian's Suricata into target/bench if there is none
     #[arg(long)]
     quick: bool,
 }
 
 const HEAD: &str = "## Replay\n\n`cargo xtask bench replay` writes the captures (the same bytes for the same size) and \
     runs all contenders on them in the same run, interleaved. The time is user and system time of the whole process, \
-    so that GB/s are per core: median (least–greatest). mcp-monitor has all rules on and its counts were held \
+    so that GB/s are per core: median (least–greatest); cores are that time over the wall's, medians. mcp-monitor has all rules on and its counts were held \
     against what the generator wrote.\n";
 
 /// Runs `bench replay`.
@@ -51,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(binary) => binary.clone(),
         None => build::binary("release")?,
     };
-    let mut peers = peers::find(args.suricata);
+    let (mut peers, missing) = peers::find(!args.quick);
     peers.retain(|peer| !(args.quick && peer.slow));
     let mut body = String::from(HEAD);
     let mut wrong = Vec::new();
@@ -72,6 +69,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let versions: Vec<String> = peers.iter().filter_map(Peer::version).collect();
     body += &format!("\nPeers: {}.\n", versions.join("; "));
+    if !missing.is_empty() {
+        body += &format!("Not compared, since not installed: {}.\n", missing.join("; "));
+    }
     println!("{body}");
     ensure!(
         wrong.is_empty(),
@@ -225,7 +225,7 @@ impl Contest<'_> {
         };
         let (tcpdump, suricata) = (of(Peer::is_tcpdump), of(Peer::is_suricata));
         let mut table = format!(
-            "\n### {}\n\n{}\n\n| | GB/s per core | CPU s | wall s | peak MiB | × tcpdump | × Suricata |\n|---|---|---|---|---|---|---|\n",
+            "\n### {}\n\n{}\n\n| | GB/s per core | CPU s | wall s | cores | peak MiB | × tcpdump | × Suricata |\n|---|---|---|---|---|---|---|---|\n",
             self.capture.name, self.capture.about
         );
         for row in rows {
@@ -233,11 +233,12 @@ impl Contest<'_> {
             let ratio =
                 |to: Option<f64>| to.map_or_else(|| "–".to_owned(), |to| format!("{:.2}", speed.median / to));
             table += &format!(
-                "| {} | {} | {:.2} | {} | {:.0} | {} | {} |\n",
+                "| {} | {} | {:.2} | {} | {:.2} | {:.0} | {} | {} |\n",
                 row.name,
                 speed.show(3),
                 row.spread(|usage| usage.cpu)?.median,
                 row.spread(|usage| usage.wall)?.show(2),
+                row.spread(|usage| usage.cpu / usage.wall)?.median,
                 row.spread(|usage| usage.peak)?.max,
                 ratio(tcpdump),
                 ratio(suricata),

@@ -44,7 +44,7 @@ type Call = (Group, Arc<str>, Principal, u64);
 #[derive(Clone, Debug)]
 struct Answer {
     replica: IpAddr,
-    digest: u128,
+    digest: u64,
     /// How often it was this.
     times: u32,
 }
@@ -149,7 +149,7 @@ impl DivergentResults {
 
     /// Learns an answer; the replica that keeps to another one, if each has said its own again after
     /// the other spoke.
-    fn compare(&mut self, call: Call, replica: IpAddr, digest: u128) -> Option<IpAddr> {
+    fn compare(&mut self, call: Call, replica: IpAddr, digest: u64) -> Option<IpAddr> {
         let mut answers = self.answers.remove(&call).unwrap_or_default();
         let room = answers.len() < MAX_REPLICAS;
         let mut other = None;

@@ -4,6 +4,21 @@ use std::fmt::Write as _;
 
 use super::super::{catalogue, rule::Meta};
 
+/// Samples of the wire, one of a rule: a line `== ID what happens (made with)`, then what the packets of the alert hold.
+/// Written by `tests/captures/attacks/samples.py` from the recordings beside it.
+const SAMPLES: &str = include_str!("samples.txt");
+
+/// What happens in the sample of a rule and with what it was made, and its text.
+fn sample(id: &str) -> Option<(&'static str, &'static str)> {
+    let (_, rest) = SAMPLES
+        .strip_prefix(&format!("== {id} "))
+        .map(|rest| ("", rest))
+        .or_else(|| SAMPLES.split_once(&format!("\n== {id} ")))?;
+    let (title, text) = rest.split_once('\n')?;
+    let text = text.split("\n== ").next().unwrap_or(text);
+    Some((title, text.trim_end()))
+}
+
 /// The page of an implemented rule. Markdown.
 pub fn page(id: &str) -> Option<String> {
     catalogue::meta(id).map(render)
@@ -32,6 +47,9 @@ fn render(meta: &Meta) -> String {
         meta.silent_on
     };
     let page = &meta.page;
+    let sample = sample(meta.id).map_or_else(String::new, |(title, text)| {
+        format!("Recorded, {title}:\n\n```text\n{text}\n```\n\n")
+    });
     let _ = write!(
         text,
         "# {} {}\n\n\
@@ -47,7 +65,7 @@ fn render(meta: &Meta) -> String {
          | MITRE ATLAS | {} |\n\n\
          ## What it means\n\n{}\n\n\
          ## What an attacker did\n\n{}\n\n\
-         ## How it looks on the wire\n\n{}\n\n\
+         ## How it looks on the wire\n\n{}\n\n{sample}\
          ## What to do\n\n{}\n\n\
          ## False alarms, and how to quiet them\n\n{}\n",
         meta.id,

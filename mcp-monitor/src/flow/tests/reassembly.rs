@@ -194,6 +194,29 @@ fn other_bytes_in_the_same_place_are_a_conflict() {
 }
 
 #[test]
+fn where_memory_is_short_a_stream_keeps_less_and_tells_what_it_can() {
+    let limits = FlowLimits {
+        history: 64,
+        history_total: 64,
+        ..FlowLimits::default()
+    };
+    for (seq, conflicts) in [(901, 0), (925, 1)] {
+        let mut b = Bench::with(limits.clone());
+        b.handshake(100, 900);
+        b.send('>', ACK, 101, 901, &[b'a'; 40]);
+        b.send('<', ACK, 901, 141, &[b'b'; 40]);
+        // The first stream keeps all 40 bytes, the second the last 16.
+        b.send('<', ACK, seq, 141, b"X");
+        assert_eq!(b.finish()[0].anomalies.len(), conflicts, "{seq}");
+        let mut b = Bench::with(limits.clone());
+        b.handshake(100, 900);
+        b.send('>', ACK, 101, 901, &[b'a'; 40]);
+        b.send('>', ACK, 101, 901, b"X");
+        assert_eq!(b.finish()[0].anomalies.len(), 1);
+    }
+}
+
+#[test]
 fn one_forged_segment_far_ahead_does_not_blind() {
     let limits = FlowLimits::default();
     let mut b = Bench::with(limits.clone());
