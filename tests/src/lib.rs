@@ -36,4 +36,6 @@ pub mod receivers;
 #[cfg(target_os = "linux")]
 pub mod scene;
 #[cfg(target_os = "linux")]
+pub mod streams;
+#[cfg(target_os = "linux")]
 pub mod undo;

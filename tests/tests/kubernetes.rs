@@ -14,6 +14,7 @@ use mcp_monitor_tests::monitor::{Monitor, Options};
 use mcp_monitor_tests::peers::{self, Client, Server};
 use mcp_monitor_tests::privileges;
 use mcp_monitor_tests::process::Process;
+use mcp_monitor_tests::receivers::eventually;
 use mcp_monitor_tests::scene::{Family, NAME, ROGUE, Scene};
 use mcp_monitor_tests::undo::TempDir;
 use serde_json::{Value, json};
@@ -94,7 +95,11 @@ impl Stage {
             Ok(path)
         };
         file("kubeconfig", &api.kubeconfig())?;
-        let config = format!("kubernetes: {{identity: always, kubeconfig: kubeconfig, node: {NODE}}}\n");
+        let config = format!(
+            "kubernetes: {{identity: always, kubeconfig: kubeconfig, node: {NODE}}}\n\
+             spool: {{dir: spool}}\n\
+             sinks: [{{type: kubernetes, kubeconfig: kubeconfig, rules: [DST]}}]\n"
+        );
         let scene = Scene::new()?;
         scene.place(ROGUE, &[Family::V4]);
         let monitor = Monitor::start(&Options {
@@ -242,4 +247,56 @@ fn an_api_that_is_away_costs_names_and_nothing_else() {
         Ok(())
     };
     run().expect("sessions in pods");
+}
+
+#[test]
+fn alerts_are_events_on_their_pods() {
+    if !ready("alerts_are_events_on_their_pods") {
+        return;
+    }
+    let run = || -> Result<()> {
+        let stage = Stage::new(
+            PINS,
+            &[pod(FIRST, "team-a", "agent"), pod(SECOND, "team-b", "other")],
+        )?;
+        let api = &stage.api;
+        stage.session(FIRST)?;
+        stage.session(SECOND)?;
+        let named = || -> Vec<(String, Value)> {
+            let events = api.events().into_iter();
+            events
+                .map(|(name, event)| (name, event["regarding"]["uid"].clone()))
+                .collect()
+        };
+        eventually("an Event for each pod", || Ok(named().len() == 2))?;
+        let (name, event) = api.events().into_iter().next().context("an Event")?;
+        ensure!(name.starts_with("team-a/agent-7d9f8b6c54-x2x4q."), "{name}");
+        assert_eq!(event["regarding"]["uid"], FIRST);
+        assert_eq!(
+            (&event["reason"], &event["type"]),
+            (&json!("AddressDrift"), &json!("Warning"))
+        );
+        let note = event["note"].as_str().unwrap_or_default();
+        ensure!(
+            note.starts_with("DST-02 high: ") && note.contains("market-data"),
+            "{note}"
+        );
+        // The same again, while the API is away: nothing is lost, and it is the same Event.
+        api.set_away(true);
+        stage.session(FIRST)?;
+        api.set_away(false);
+        let again = || Ok(api.events()[&name]["series"]["count"].as_u64() >= Some(2));
+        eventually("the Event is a series", again)?;
+        assert_eq!(named().len(), 2);
+        let watched = stage.monitor.stop()?;
+        let sink = &watched.summary["sinks"]["kubernetes"];
+        assert_eq!(
+            (&sink["spooled"], &sink["dropped"]["rejected"]),
+            (&json!(0), &json!(0)),
+            "{sink}"
+        );
+        assert_eq!(api.complaints(), [""; 0]);
+        Ok(())
+    };
+    run().expect("Events on pods");
 }

@@ -10,21 +10,30 @@ mod entry;
 mod filter;
 mod outbox;
 mod queue;
+mod renewal;
 mod retry;
 mod spool;
 mod status;
 mod store;
 mod worker;
 
-use std::{io, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    path::PathBuf,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 pub(crate) use attempt::{Pending, Sender, Sent, Trouble};
 pub use entry::{Entry, Kind};
 pub(crate) use filter::Filter;
+pub(crate) use renewal::{Made, MakeSender};
 pub(crate) use status::wall;
 pub use status::{Dropped, SinkCounters, SinkStatus};
 
-use self::{outbox::Outbox, queue::Queue, spool::Spool, store::Store, worker::Worker};
+use self::{outbox::Outbox, queue::Queue, renewal::Renewal, spool::Spool, store::Store, worker::Worker};
 use crate::types::Severity;
 
 /// How one sink works, whatever its kind.
@@ -44,9 +53,6 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
 }
 
-/// Makes the sending half, in the sink's own thread.
-pub(crate) type MakeSender = Box<dyn FnOnce() -> Result<Box<dyn Sender>, String> + Send>;
-
 /// Sinks at work.
 pub struct Sinks {
     lines: Vec<Line>,
@@ -55,6 +61,8 @@ pub struct Sinks {
 
 struct Line {
     filter: Filter,
+    /// When metrics go next.
+    due: Cell<Option<Instant>>,
     queue: Arc<Queue>,
     thread: JoinHandle<()>,
 }
@@ -87,8 +95,9 @@ impl Sinks {
                 .name(format!("sink-{}", plan.name))
                 .spawn(move || {
                     let name = plan.name.clone();
-                    let worked = make().and_then(|sender| {
+                    let worked = Renewal::begin(make).and_then(|(renewal, sender)| {
                         let worker = Worker {
+                            renewal,
                             name: plan.name,
                             queue: queue_there,
                             delivery,
@@ -107,6 +116,7 @@ impl Sinks {
                 })?;
             lines.push(Line {
                 filter: plan.filter,
+                due: Cell::new(None),
                 queue,
                 thread,
             });
@@ -131,6 +141,22 @@ impl Sinks {
         }
         let entry = entry();
         takers.for_each(|line| line.queue.push(entry.clone()));
+    }
+
+    /// Gives metrics to the sinks for which it is time; never waits.
+    pub fn offer_metrics(&self, now: Instant, entry: impl FnOnce() -> Entry) {
+        let due = |line: &&Line| {
+            line.filter.records.contains(&Kind::Metrics) && line.due.get().is_none_or(|due| due <= now)
+        };
+        let mut takers = self.lines.iter().filter(due).peekable();
+        if takers.peek().is_none() {
+            return;
+        }
+        let entry = entry();
+        takers.for_each(|line| {
+            line.due.set(now.checked_add(line.filter.interval));
+            line.queue.push(entry.clone());
+        });
     }
 
     /// Counters, from any thread.
