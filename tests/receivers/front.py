@@ -19,7 +19,17 @@ listener = socket.create_server(("127.0.0.1", 0))
 port = listener.getsockname()[1]
 host = b"\0\x09127.0.0.1"
 
-SASL_HANDSHAKE, SASL_AUTHENTICATE = 17, 36
+SASL_HANDSHAKE, API_VERSIONS, SASL_AUTHENTICATE = 17, 18, 36
+
+
+def with_sasl(data):
+    """An answer of ApiVersions (0 to 2) that has the two requests of SASL."""
+    correlation, error, count = data[4:8], data[8:10], struct.unpack(">i", data[10:14])[0]
+    if error != b"\0\0":
+        return data
+    entries = struct.pack(">hhh", SASL_HANDSHAKE, 0, 1) + struct.pack(">hhh", SASL_AUTHENTICATE, 0, 1)
+    body = correlation + error + struct.pack(">i", count + 2) + entries + data[14:]
+    return struct.pack(">i", len(body)) + body
 
 
 def frame(read):
@@ -57,9 +67,10 @@ def kafka(client, server):
                 body += struct.pack(">q", 0)
             client.sendall(struct.pack(">i", len(body)) + body)
             print("login" if known else "refused", flush=True)
-        elif known or not login or api == 18:
+        elif known or not login or api == API_VERSIONS:
             server.sendall(request)
-            client.sendall(frame(answer).replace(host + struct.pack(">i", target), host + struct.pack(">i", port)))
+            data = frame(answer).replace(host + struct.pack(">i", target), host + struct.pack(">i", port))
+            client.sendall(with_sasl(data) if api == API_VERSIONS and login else data)
         else:
             return
 

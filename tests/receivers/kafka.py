@@ -13,7 +13,8 @@ topic = sys.argv[1]
 cluster = Producer({"bootstrap.servers": "none:1", "test.mock.num.brokers": 1})
 broker = next(iter(cluster.list_topics(timeout=20).brokers.values()))
 server = {"bootstrap.servers": f"{broker.host}:{broker.port}"}
-# Whoever asks for a topic creates it, with four partitions.
+# A producer that asks for a topic creates it, with four partitions.
+Producer(server).list_topics(topic, timeout=20)
 consumer = Consumer({**server, "group.id": "test", "auto.offset.reset": "earliest"})
 partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
 consumer.assign([TopicPartition(topic, number, 0) for number in partitions])

@@ -87,7 +87,8 @@ fn check_one(runtime: &tokio::runtime::Runtime, setting: Setting, send: bool) ->
         Item::new(what.clone(), State::Degraded, error)
             .costs("records wait in its spool, or in memory, until that is set right")
     };
-    let mut sender = match target.sender() {
+    let made = runtime.block_on(async { target.sender() });
+    let mut sender = match made {
         Ok(sender) => sender,
         Err(error) => return bad(error),
     };

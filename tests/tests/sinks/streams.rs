@@ -106,7 +106,6 @@ fn a_collector_that_is_busy_is_left_alone_and_what_it_rejects_is_counted() {
             ensure!(head.starts_with("post /v1/logs "), "{head}");
             ensure!(head.contains("content-type: application/x-protobuf"), "{head}");
             ensure!(head.contains("authorization: bearer tok-8c1f0a7e"), "{head}");
-            ensure!(request.body == requests[0].body || request.body.len() == requests[0].body.len());
         }
         Ok(())
     };

@@ -95,20 +95,22 @@ impl Sinks {
                 .name(format!("sink-{}", plan.name))
                 .spawn(move || {
                     let name = plan.name.clone();
-                    let worked = Renewal::begin(make).and_then(|(renewal, sender)| {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                    let worked = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
+                        // Some clients want to be made where they will work.
+                        let made = runtime.block_on(async { Renewal::begin(make) });
+                        let (renewal, sender) = made?;
                         let worker = Worker {
-                            renewal,
                             name: plan.name,
                             queue: queue_there,
                             delivery,
                             sender,
+                            renewal,
                             status: status_there,
                             timeout: plan.timeout,
                         };
-                        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                        runtime
-                            .map(|r| r.block_on(worker.run()))
-                            .map_err(|e| e.to_string())
+                        runtime.block_on(worker.run());
+                        Ok(())
                     });
                     if let Err(error) = worked {
                         tracing::error!(sink = name, error, "the sink does not work");

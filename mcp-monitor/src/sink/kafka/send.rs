@@ -24,7 +24,7 @@ use crate::{
 /// Bytes of one answer of a broker, which come from the network.
 const MAX_ANSWER: usize = 16 << 20;
 /// How long the client tries again by itself: a broker that has just lost a partition is asked for the new one.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the number of partitions is taken for granted.
 const FRESH: Duration = Duration::from_secs(300);
 
@@ -138,7 +138,7 @@ async fn connect(config: &Config) -> Result<Connected, Trouble> {
         .client_id("mcp-monitor")
         .max_message_size(MAX_ANSWER)
         .backoff_config(BackoffConfig {
-            init_backoff: Duration::from_millis(100),
+            init_backoff: Duration::from_millis(500),
             max_backoff: Duration::from_secs(2),
             base: 2.0,
             deadline: Some(PATIENCE),
