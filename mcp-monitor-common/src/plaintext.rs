@@ -16,6 +16,8 @@ pub const RANDOM: usize = 32;
 pub mod flags {
     /// The process wrote it; else it read it.
     pub const WRITTEN: u8 = 1;
+    /// Of a [`Call`](super::Call) only: the buffer is on a stack that may move, and noted by its depth in it.
+    pub const ON_STACK: u8 = 2;
 }
 
 /// Key of a TLS object: addresses repeat in other processes.
@@ -47,8 +49,43 @@ pub struct ObjectState {
     pub early: u8,
     /// 1 once it was announced with its first plaintext, when the handshake is over for sure.
     pub announced: u8,
+    /// 1 if `random` is filled.
+    pub known: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 5],
+    /// `client_random` of the connection, where the library does not keep it in the object.
+    pub random: [u8; RANDOM],
+}
+
+/// Key of a call into Go's `crypto/tls`: threads and addresses on the stack change while it lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct GoCallKey {
+    /// Address of the goroutine's `g`.
+    pub goroutine: u64,
+    /// Process id in the host's namespace.
+    pub pid: u32,
+    /// Bytes between the stack's upper end and the call.
+    pub depth: u32,
+}
+
+/// How a ClientHello begins as a handshake message (RFC 8446 section 4.1.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct HelloStart {
+    /// [`Self::CLIENT_HELLO`].
+    pub kind: u8,
+    /// Length of the message.
+    pub length: [u8; 3],
+    /// `legacy_version`.
+    pub version: [u8; 2],
+    /// `client_random`.
+    pub random: [u8; RANDOM],
+}
+
+impl HelloStart {
+    /// Type of the message.
+    pub const CLIENT_HELLO: u8 = 1;
 }
 
 /// A call into the library that has not returned.
@@ -77,8 +114,10 @@ pub struct ObjectRecord {
     pub kind: u8,
     /// 1 if it writes; else it reads.
     pub writes: u8,
+    /// 1 if the memory is the `client_random` itself, wherever it was found; 0 if it is memory of the object.
+    pub exact: u8,
     /// Zero.
-    pub reserved: u16,
+    pub reserved: u8,
     /// Process id in the host's namespace.
     pub pid: u32,
     /// Nanoseconds since boot.
@@ -177,7 +216,9 @@ mod tests {
     #[test]
     fn nothing_is_left_to_padding() {
         assert_eq!(size_of::<ObjectKey>(), 16);
-        assert_eq!(size_of::<ObjectState>(), 40);
+        assert_eq!(size_of::<ObjectState>(), 72);
+        assert_eq!(size_of::<GoCallKey>(), 16);
+        assert_eq!(size_of::<HelloStart>(), 38);
         assert_eq!(size_of::<Call>(), 32);
     }
 }

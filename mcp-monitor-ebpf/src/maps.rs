@@ -20,7 +20,7 @@ use mcp_monitor_common::{
     counter::{Counter, Counts},
     flow::{Decision, FlowState, Owner, Tuple},
     pins::{Control, NameKey, NameValue, PrefixKey},
-    plaintext::{Call, ObjectKey, ObjectState},
+    plaintext::{Call, GoCallKey, ObjectKey, ObjectState},
     verdict::{Drift, Learned},
 };
 
@@ -70,6 +70,12 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 /// room for others.
 #[map]
 static TLS_CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(1 << 13, 0);
+/// The same of Go: a goroutine waits in one as long as its connection is silent.
+#[map]
+static TLS_GO_CALLS: LruHashMap<GoCallKey, Call> = LruHashMap::with_max_entries(1 << 15, 0);
+/// Connections that goroutines shake hands for.
+#[map]
+static TLS_GO_HANDSHAKES: LruHashMap<ObjectKey, u64> = LruHashMap::with_max_entries(1 << 12, 0);
 /// TLS objects that are in use. Those of processes that died make room for others.
 #[map]
 static TLS_OBJECTS: LruHashMap<ObjectKey, ObjectState> = LruHashMap::with_max_entries(1 << 15, 0);
@@ -304,6 +310,38 @@ pub(crate) fn take_tls_call(thread: u64) -> Option<Call> {
     let call = unsafe { TLS_CALLS.get(&thread) }.copied()?;
     let _ = TLS_CALLS.remove(&thread);
     Some(call)
+}
+
+/// Notes a call of a goroutine.
+#[inline(always)]
+pub(crate) fn put_go_call(key: &GoCallKey, call: &Call) {
+    if TLS_GO_CALLS.insert(key, call, 0).is_err() {
+        count(Counter::TlsNoRoom);
+    }
+}
+
+/// The call that returns.
+#[inline(always)]
+pub(crate) fn take_go_call(key: &GoCallKey) -> Option<Call> {
+    // SAFETY: copied at once, and only this goroutine writes it.
+    let call = unsafe { TLS_GO_CALLS.get(key) }.copied()?;
+    let _ = TLS_GO_CALLS.remove(key);
+    Some(call)
+}
+
+/// Notes that a goroutine shakes hands for a connection.
+#[inline(always)]
+pub(crate) fn put_go_handshake(goroutine: &ObjectKey, object: u64) {
+    if TLS_GO_HANDSHAKES.insert(goroutine, object, 0).is_err() {
+        count(Counter::TlsNoRoom);
+    }
+}
+
+/// For which connection a goroutine shook hands last.
+#[inline(always)]
+pub(crate) fn go_handshake(goroutine: &ObjectKey) -> Option<u64> {
+    // SAFETY: copied at once, and only this goroutine writes it.
+    unsafe { TLS_GO_HANDSHAKES.get(goroutine) }.copied()
 }
 
 #[inline(always)]

@@ -609,6 +609,25 @@ async fn every_program_runs() {
     }
 }
 
+/// The programs on TLS functions, which the verifier goes through though no library is there to put them on.
+#[tokio::test(flavor = "current_thread")]
+async fn the_programs_on_tls_functions_load() {
+    let options = LiveOptions {
+        plaintext: true,
+        ..LiveOptions::default()
+    };
+    let Some(bench) = Bench::with(&[], options) else {
+        return;
+    };
+    assert!(
+        bench.source.tls_counters().is_some(),
+        "refused: the log above says which and why"
+    );
+    for cost in bench.source.program_costs() {
+        println!("\nPROGRAM {} {}", cost.name, cost.runs);
+    }
+}
+
 #[test]
 fn a_cgroup_that_is_none_is_an_error_that_names_it() {
     let options = LiveOptions {

@@ -33,6 +33,7 @@ pub mod privileges;
 pub mod process;
 #[cfg(target_os = "linux")]
 pub mod receivers;
+pub mod recorded;
 #[cfg(target_os = "linux")]
 pub mod scene;
 #[cfg(target_os = "linux")]

@@ -77,8 +77,43 @@ pub enum Server {
     EverythingSse,
     /// Python SDK, Streamable HTTP answering with JSON, path /mcp.
     PythonJson,
+    /// `server.go`: HTTPS in HTTP/1.1 and HTTP/2, and fast.
+    Go,
     /// A script of ours under `tests/peers`, for Node; gets its options as JSON.
     Script(&'static str),
+}
+
+/// A toolchain for Go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    /// The distribution's: years old on Debian.
+    Distribution,
+    /// A current one, from the registry.
+    Current,
+}
+
+/// Builds a program of `tests/peers` in Go; what is there already is not built again. A stripped one has no
+/// symbols.
+pub fn go(toolchain: Toolchain, program: &str, stripped: bool) -> Result<PathBuf> {
+    let compiler = match toolchain {
+        Toolchain::Distribution => PathBuf::from("go"),
+        Toolchain::Current => dir().join("venv/bin/go"),
+    };
+    let out = dir()
+        .join("go")
+        .join(format!("{program}-{toolchain:?}-{stripped}"));
+    let mut build = Command::new(compiler);
+    build.args(["build", "-o"]).arg(&out);
+    if stripped {
+        build.args(["-ldflags", "-s -w"]);
+    }
+    build.arg(format!("{program}.go")).current_dir(dir());
+    build
+        .env("GOCACHE", dir().join("go/cache"))
+        .env("GOPATH", dir().join("go/path"));
+    build.env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0");
+    output(&mut build).with_context(|| format!("build {program}.go with {toolchain:?}"))?;
+    Ok(out)
 }
 
 impl Server {
@@ -109,6 +144,10 @@ impl Server {
                 command = host.command(dir().join("venv/bin/python"));
                 let base = json!({"port": port, "json_response": true});
                 command.arg("server.py").arg(merge(base, options).to_string());
+            }
+            Self::Go => {
+                command = host.command(go(Toolchain::Current, "server", false)?);
+                command.arg(merge(json!({"port": port}), options).to_string());
             }
             Self::Script(file) => {
                 command = host.command("node");
@@ -147,6 +186,8 @@ pub enum Client {
     TypeScript,
     /// `client.py`.
     Python,
+    /// `client.go`, built with a toolchain, stripped or not.
+    Go(Toolchain, bool),
 }
 
 impl Client {
@@ -164,13 +205,14 @@ impl Client {
         files: &[(&str, &Path)],
     ) -> Result<Process> {
         let (program, script) = match self {
-            Self::TypeScript => (PathBuf::from("node"), "client.mjs"),
-            Self::Python => (dir().join("venv/bin/python"), "client.py"),
+            Self::TypeScript => (PathBuf::from("node"), Some("client.mjs")),
+            Self::Python => (dir().join("venv/bin/python"), Some("client.py")),
+            Self::Go(toolchain, stripped) => (go(toolchain, "client", stripped)?, None),
         };
         let mut command = host.command_in(cgroup, program);
-        command.arg(script).arg(options.to_string()).current_dir(dir());
+        command.args(script).arg(options.to_string()).current_dir(dir());
         command.envs(files.iter().copied());
-        Process::spawn(script, command)
+        Process::spawn(script.unwrap_or("client.go"), command)
     }
 }
 

@@ -104,6 +104,70 @@ fn every_manifest_is_valid_in_every_version() {
     }
 }
 
+/// The command of the bulk job, with its share filled in as the kubelet does, and the captures elsewhere.
+#[test]
+fn the_shares_of_the_bulk_job_are_the_whole() {
+    let job = fs::read_to_string(paths::root().join("deploy/manifests/replay-job.yaml")).unwrap();
+    let job = of_kind(&documents(&job), "Job").unwrap();
+    let shares = job["spec"]["completions"].as_u64().unwrap();
+    let dir = mcp_monitor_tests::undo::TempDir::new().unwrap();
+    let captures = dir.path().join("captures");
+    // A folder for each sensor, with two captures each.
+    let sensors = [
+        ["lo-curl-oddities.pcap", "lo-h2c-prior.pcap"],
+        ["lo-nginx-gzip-sse.pcap", "lo-nginx-ts-redirect307.pcap"],
+        ["lo-py-json.pcap", "lo-py-modern.pcap"],
+        ["lo-ts-legacy-sse.pcap", "lo-ts-streamable.pcap"],
+        ["lo6-py-streamable.pcap", "veth-dns-mcp.pcap"],
+        ["veth-gso-on.pcap", "veth-py-json.pcap"],
+    ];
+    for (n, sensor) in sensors.iter().enumerate() {
+        let folder = captures.join(format!("sensor-{n}"));
+        fs::create_dir_all(&folder).unwrap();
+        for name in sensor {
+            fs::copy(paths::captures().join("benign").join(name), folder.join(name)).unwrap();
+        }
+    }
+    let pins = dir.path().join("pins.yaml");
+    fs::write(&pins, "version: 1\n").unwrap();
+    let args = job["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+    let run = |share: &str, folder: &Path| {
+        let args = args.as_array().unwrap().iter().map(|arg| {
+            let arg = arg.as_str().unwrap().replace("$(SHARE)/8", share);
+            let arg = arg.replace("/etc/mcp-monitor/pins.yaml", pins.to_str().unwrap());
+            arg.replace("/captures", folder.to_str().unwrap())
+        });
+        binary::run(args).expect("mcp-monitor")
+    };
+    let ids = |ran: &binary::Ran| -> Vec<String> {
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let records = ran.records().unwrap();
+        let id = |r: &Value| r["flow"]["id"].to_string() + &r["schema"].to_string() + &r["id"].to_string();
+        records.iter().map(id).collect()
+    };
+    let (mut of_shares, mut most) = (Vec::new(), 0);
+    for share in 0..shares {
+        let own = ids(&run(&format!("{share}/{shares}"), &captures));
+        most = most.max(own.len());
+        of_shares.extend(own);
+    }
+    let mut of_sensors: Vec<String> = (0..sensors.len())
+        .flat_map(|n| ids(&run("0/1", &captures.join(format!("sensor-{n}")))))
+        .collect();
+    of_shares.sort();
+    of_sensors.sort();
+    assert_eq!(of_shares, of_sensors);
+    assert!(
+        of_shares.len() > 50 && most < of_shares.len(),
+        "more than one share has work"
+    );
+    assert_eq!(
+        run(&format!("{shares}/{shares}"), &captures).code,
+        2,
+        "no such share"
+    );
+}
+
 #[test]
 fn kubectl_reads_the_manifests() {
     cluster_tools::install().unwrap();

@@ -3,6 +3,7 @@
 //! `RULE=RED-01` looks at one rule only; `KEEP=folder` leaves captures and pins there, for Wireshark.
 
 mod engine;
+mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -85,9 +86,9 @@ fn show(set: &BTreeSet<Essence>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What the plain form must give.
-fn check_plain(transcript: &Transcript, found: &BTreeSet<Essence>) -> Option<String> {
-    let due: BTreeSet<&str> = transcript.fires.iter().map(|fires| fires.rule.as_str()).collect();
+/// What the plain form must give: every alert that is due, and no other.
+fn check_fires(fires: &[Fires], found: &BTreeSet<Essence>) -> Option<String> {
+    let due: BTreeSet<&str> = fires.iter().map(|fires| fires.rule.as_str()).collect();
     let came: BTreeSet<&str> = found.iter().map(|it| it.rule.as_str()).collect();
     let (missed, surplus): (Vec<&&str>, Vec<&&str>) =
         (due.difference(&came).collect(), came.difference(&due).collect());
@@ -107,7 +108,7 @@ fn check_plain(transcript: &Transcript, found: &BTreeSet<Essence>) -> Option<Str
                 && fires.expected.as_ref().is_none_or(|list| it.expected == *list)
         })
     };
-    let wrong: Vec<&Fires> = transcript.fires.iter().filter(|fires| !met(fires)).collect();
+    let wrong: Vec<&Fires> = fires.iter().filter(|fires| !met(fires)).collect();
     (!wrong.is_empty()).then(|| format!("no alert like {wrong:?}; alerts:\n{}", show(found)))
 }
 
@@ -162,7 +163,7 @@ fn judge(transcript: &Transcript) -> Outcome {
         match (run(), &plain) {
             (Err(error), _) => outcome.failures.push(format!("{}: {error}", name(rendering))),
             (Ok((found, capture)), None) => {
-                match check_plain(transcript, &found) {
+                match check_fires(&transcript.fires, &found) {
                     Some(wrong) => outcome.failures.push(format!("{}: {wrong}", name(rendering))),
                     None => outcome.held.push(rendering),
                 }
@@ -234,10 +235,13 @@ fn attacks_fire_and_their_twins_are_silent_in_every_form() {
         }
     });
     let outcomes = outcomes.into_inner().expect("no panic");
-    table(&transcripts, &outcomes);
+    let (recorded, wrong) = recorded::judge();
+    table(&transcripts, &outcomes, &recorded);
     let failures: Vec<&str> = outcomes
         .values()
-        .flat_map(|outcome| outcome.failures.iter().map(String::as_str))
+        .flat_map(|outcome| &outcome.failures)
+        .chain(&wrong)
+        .map(String::as_str)
         .collect();
     assert!(
         failures.is_empty(),
@@ -247,10 +251,14 @@ fn attacks_fire_and_their_twins_are_silent_in_every_form() {
     );
 }
 
-/// rule × fires × silent × renderings.
-fn table(transcripts: &[Transcript], outcomes: &BTreeMap<usize, Outcome>) {
-    println!("| rule | fires | silent | renderings |");
-    println!("|---|---|---|---|");
+/// rule × fires × silent × forms, of transcripts and of recordings.
+fn table(
+    transcripts: &[Transcript],
+    outcomes: &BTreeMap<usize, Outcome>,
+    recorded: &BTreeMap<String, recorded::Fared>,
+) {
+    println!("| rule | recorded: fires | silent | forms | transcripts: fire | silent | forms |");
+    println!("|---|---|---|---|---|---|---|");
     let mut runs = 0;
     for rule in catalogue_ids() {
         let of = |kind: Kind| {
@@ -264,12 +272,20 @@ fn table(transcripts: &[Transcript], outcomes: &BTreeMap<usize, Outcome>) {
             (held, list)
         };
         let ((fires, attacks), (silent, benign)) = (of(Kind::Attack), of(Kind::Benign));
+        let real = match recorded.get(rule) {
+            Some(it) => {
+                let forms: Vec<&str> = it.forms.iter().map(|form| form.name()).collect();
+                let ((fires, attacks), (silent, twins)) = (it.fires, it.silent);
+                format!("{fires}/{attacks} | {silent}/{twins} | {}", forms.join(" "))
+            }
+            None => "- | - | -".to_owned(),
+        };
         if attacks.is_empty() && benign.is_empty() {
             let why = match catalogue::meta(rule) {
                 Some(_) => "no transcript",
                 None => "not in this build",
             };
-            println!("| {rule} | - | - | {why} |");
+            println!("| {rule} | {real} | - | - | {why} |");
             continue;
         }
         let forms: BTreeSet<Rendering> = attacks
@@ -284,15 +300,20 @@ fn table(transcripts: &[Transcript], outcomes: &BTreeMap<usize, Outcome>) {
             .sum::<usize>();
         let names: Vec<&str> = forms.iter().map(|rendering| rendering.name()).collect();
         println!(
-            "| {rule} | {fires}/{} | {silent}/{} | {} |",
+            "| {rule} | {real} | {fires}/{} | {silent}/{} | {} |",
             attacks.len(),
             benign.len(),
             names.join(" ")
         );
     }
     println!(
-        "{} transcripts, {runs} replays as they should be",
-        transcripts.len()
+        "{} transcripts, {runs} replays as they should be; {} recordings, {} replays as they should be",
+        transcripts.len(),
+        recorded
+            .values()
+            .map(|it| it.fires.1 + it.silent.1)
+            .sum::<usize>(),
+        recorded.values().map(|it| it.replays).sum::<usize>()
     );
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use mcp_monitor_tests::binary;
 use mcp_monitor_tests::certificate::Certificate;
 use mcp_monitor_tests::monitor::{Monitor, Options, Watched};
-use mcp_monitor_tests::peers::{self, Client, Counted, Server};
+use mcp_monitor_tests::peers::{self, Client, Counted, Server, Toolchain};
 use mcp_monitor_tests::privileges;
 use mcp_monitor_tests::process::Process;
 use mcp_monitor_tests::scene::{APPROVED, Family, NAME, ROGUE, Scene};
@@ -185,6 +185,78 @@ fn typescript_tls13() {
 #[test]
 fn typescript_tls12() {
     https("typescript_tls12", Client::TypeScript, "1.2");
+}
+
+/// Go's standard library, whose functions are found by its own table also where symbols were stripped: three
+/// connections at once, from whose goroutines' calls nothing may get mixed up. The file is new to the monitor, so
+/// the first run gives it a moment; a second one connects at once.
+fn go(test: &str, toolchain: Toolchain, stripped: bool, http2: bool, version: &str) {
+    if !ready(test) {
+        return;
+    }
+    let run = || -> Result<(Vec<Counted>, Watched)> {
+        let stage = Stage::new()?;
+        let monitor = stage.monitor("{}\n")?;
+        let server = if http2 { Server::Go } else { Server::PythonJson };
+        let mut tls = stage.tls();
+        tls["max"] = json!(version);
+        let _server = server.start(&stage.scene.approved, PORT, &json!({"tls": tls}))?;
+        let mut counted = Vec::new();
+        for pause in [1000, 0] {
+            let options = json!({"ca": stage.certificate.cert, "connections": 3, "calls": 20, "http2": http2,
+                "max": version, "pause_ms": pause});
+            let mut client = stage.client(Client::Go(toolchain, stripped), &options)?;
+            client.wait(SESSION)?;
+            counted.push(Counted::read(&client)?);
+        }
+        Ok((counted, monitor.stop()?))
+    };
+    let (runs, watched) = run().expect("sessions, watched");
+    let mut counted = Counted::default();
+    for (path, count) in runs.into_iter().flat_map(|run| run.0) {
+        *counted.0.entry(path).or_default() += count;
+    }
+    assert_eq!(counted.0["mcp.requests"], 132);
+    assert_seen(&watched, &counted);
+    assert_eq!(plaintext(&watched, "linked"), 6, "{}", watched.summary);
+}
+
+#[test]
+fn go_current_http1_tls13() {
+    go("go_current_http1_tls13", Toolchain::Current, false, false, "1.3");
+}
+
+#[test]
+fn go_current_stripped_http2_tls12() {
+    go(
+        "go_current_stripped_http2_tls12",
+        Toolchain::Current,
+        true,
+        true,
+        "1.2",
+    );
+}
+
+#[test]
+fn go_distribution_http2_tls13() {
+    go(
+        "go_distribution_http2_tls13",
+        Toolchain::Distribution,
+        true,
+        true,
+        "1.3",
+    );
+}
+
+#[test]
+fn go_distribution_http1_tls12() {
+    go(
+        "go_distribution_http1_tls12",
+        Toolchain::Distribution,
+        false,
+        false,
+        "1.2",
+    );
 }
 
 /// A process that runs already when the monitor comes: its next connection is seen whole.

@@ -60,6 +60,10 @@ const TOOLS: &[Tool] = &[
         package: "curl",
     },
     Tool {
+        program: "go",
+        package: "golang-go",
+    },
+    Tool {
         program: "promtool",
         package: "prometheus",
     },

@@ -94,6 +94,16 @@ impl<K: Hash + Ord + Clone, V: PartialEq> Remembered<K, V> {
         old
     }
 
+    /// The entry was seen again as it is.
+    pub fn confirm(&mut self, key: K) {
+        self.table.get_mut(&key);
+        if let Some(notes) = &mut self.notes
+            && notes.withheld.contains(&key)
+        {
+            notes.fresh.push(key);
+        }
+    }
+
     /// The entry, made if it is not there, to be changed; it counts as changed. Never `None`.
     pub fn get_or_default(&mut self, key: &K) -> Option<&mut V>
     where

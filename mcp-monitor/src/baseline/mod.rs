@@ -24,4 +24,4 @@ pub use learned::{Learned, LearningOptions, Row, Standing};
 pub use memory::{Memory, MemoryRow, Remembered, Together};
 pub use principal::{Principal, jwt_part, of_request as principal_of_request};
 pub use tally::{Tally, TallyKey, TallyRow};
-pub use tools::{Audience, MAX_TOOLS, Tool, ToolList, ToolLists};
+pub use tools::{Audience, Hints, MAX_TOOLS, Tool, ToolList, ToolLists};

@@ -25,6 +25,36 @@ pub struct Tool {
     pub hash: [u8; 32],
     /// The definition, shared by all lists that have it.
     pub definition: Arc<Value>,
+    /// Its annotations.
+    pub hints: Hints,
+    /// It has an `outputSchema`.
+    pub output_schema: bool,
+}
+
+/// What `annotations` say of a tool, as far as they do.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Hints {
+    /// There are some.
+    pub stated: bool,
+    /// `readOnlyHint`.
+    pub read_only: Option<bool>,
+    /// `destructiveHint`.
+    pub destructive: Option<bool>,
+    /// `openWorldHint`.
+    pub open_world: Option<bool>,
+}
+
+impl Hints {
+    fn of(definition: &Value) -> Self {
+        let annotations = definition.get("annotations");
+        let hint = |name: &str| annotations?.get(name)?.as_bool();
+        Self {
+            stated: annotations.is_some(),
+            read_only: hint("readOnlyHint"),
+            destructive: hint("destructiveHint"),
+            open_world: hint("openWorldHint"),
+        }
+    }
 }
 
 /// A whole list of tools, and for whom it was made.
@@ -43,6 +73,11 @@ pub struct ToolList {
     /// In the order of the list. The same bytes give the same allocation as long as they are remembered, see
     /// [`super::KnownLists`].
     pub tools: Arc<[Tool]>,
+    /// `ttlMs` of the last page (2026-07-28), milliseconds.
+    pub ttl: Option<u64>,
+    /// The list that this audience, this principal and everybody with its stable part, was given before is this
+    /// one, byte for byte and with the same server version: who remembers lists by audience has nothing to do.
+    pub again: bool,
 }
 
 /// For whom a list was made: server, revision, capabilities, principal.
@@ -74,6 +109,12 @@ struct Partial {
     tools: Arc<[Tool]>,
 }
 
+/// Audiences whose latest list is remembered.
+const MAX_LATEST: usize = 1024;
+
+/// A list, and the server's version with it.
+type Latest = (Arc<[Tool]>, Option<Box<str>>);
+
 /// Puts lists together from `tools/list` requests and responses.
 #[derive(Debug)]
 pub struct ToolLists {
@@ -81,6 +122,8 @@ pub struct ToolLists {
     asked: Bounded<(Listener, RequestId), Option<String>>,
     partial: Bounded<Listener, Partial>,
     pages: Known<Option<Arc<Page>>>,
+    /// By audience, once with the whole principal and once with its stable part.
+    latest: Bounded<Audience, Latest>,
 }
 
 /// One response.
@@ -88,6 +131,7 @@ pub struct ToolLists {
 struct Page {
     tools: Arc<[Tool]>,
     next: Option<String>,
+    ttl: Option<u64>,
 }
 
 impl Default for ToolLists {
@@ -96,6 +140,7 @@ impl Default for ToolLists {
             asked: Bounded::new(MAX_PENDING),
             partial: Bounded::new(MAX_PENDING),
             pages: Known::default(),
+            latest: Bounded::new(MAX_LATEST),
         }
     }
 }
@@ -154,14 +199,38 @@ impl ToolLists {
             return None;
         }
         let session = context.session;
-        Some(ToolList {
+        let mut list = ToolList {
             server: who.server,
             era: session.negotiated.as_ref().map(|r| Arc::clone(&r.0)),
             capabilities: session.client_capabilities.clone(),
             principal: context.request.map(principal_of_request).unwrap_or_default(),
             server_version: session.server_info.as_ref().map(|i| i.version.clone()),
             tools,
-        })
+            ttl: page.ttl,
+            again: false,
+        };
+        list.again = self.is_latest(&list);
+        Some(list)
+    }
+
+    /// Whether the list is the latest of its audiences already. From here on it is.
+    fn is_latest(&mut self, list: &ToolList) -> bool {
+        let stable = list.audience();
+        let (server, era, capabilities, principal) = stable.clone();
+        let whole = (principal != list.principal).then_some((server, era, capabilities, list.principal));
+        let mut again = true;
+        for audience in std::iter::once(stable).chain(whole) {
+            match self.latest.get_mut(&audience) {
+                Some((tools, version))
+                    if Arc::ptr_eq(tools, &list.tools) && *version == list.server_version => {}
+                _ => {
+                    again = false;
+                    let latest = (Arc::clone(&list.tools), list.server_version.clone());
+                    self.latest.insert(audience, latest);
+                }
+            }
+        }
+        again
     }
 }
 
@@ -173,6 +242,7 @@ impl Page {
             .get("nextCursor")
             .and_then(Value::as_str)
             .map(str::to_owned);
+        let ttl = result.get("ttlMs").and_then(Value::as_u64);
         let mut tools = Vec::new();
         if let Some(Value::Array(list)) = result.get_mut("tools").map(Value::take) {
             for definition in list {
@@ -188,6 +258,8 @@ impl Page {
                 tools.push(Tool {
                     name: name.into(),
                     hash,
+                    hints: Hints::of(&definition),
+                    output_schema: definition.get("outputSchema").is_some(),
                     definition: Arc::new(definition),
                 });
             }
@@ -195,6 +267,7 @@ impl Page {
         Some(Self {
             tools: tools.into(),
             next,
+            ttl,
         })
     }
 }

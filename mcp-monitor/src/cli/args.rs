@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::captures::Share;
 use crate::{
     config::quantity::parse_duration,
     types::{Severity, Timestamp},
@@ -153,7 +154,12 @@ pub struct ReplayArgs {
     #[cfg(feature = "live")]
     #[arg(long, requires = "config")]
     pub deliver: bool,
-    /// Captures (pcap or pcapng, plain, gzip or zstd); `-` is standard input. Several are one timeline
+    /// Only share I of N of the captures, I from 0: of the files named, or of what is in the folders named,
+    /// by name. Folders in those stay whole
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Share>,
+    /// Captures (pcap or pcapng, plain, gzip or zstd), or folders of them; `-` is standard input. Several
+    /// are one timeline
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }

@@ -9,7 +9,12 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, args::KeyArgs, policy::Policy};
+use super::{
+    Failure,
+    args::KeyArgs,
+    captures::{self, Share},
+    policy::Policy,
+};
 use crate::{
     alert::{AlerterOptions, Mode},
     config::ConfigError,
@@ -30,7 +35,9 @@ const MAX_DEFAULT_THREADS: usize = 8;
 /// What one run over captures is asked for.
 pub(super) struct Job<'a> {
     pub(super) policy: &'a Policy,
+    /// Files and folders as they were named.
     pub(super) files: &'a [PathBuf],
+    pub(super) share: Option<Share>,
     pub(super) keys: &'a KeyArgs,
     pub(super) wanted: Wanted,
     pub(super) threads: Option<u16>,
@@ -43,8 +50,9 @@ pub(super) fn run(
     emit: impl FnMut(Vec<Record>) -> Result<(), Failure>,
 ) -> Result<Outcome, Failure> {
     let program = &job.policy.program;
+    let files = captures::select(job.files, job.share)?;
     let mut readers = Vec::new();
-    for (index, file) in job.files.iter().enumerate() {
+    for (index, file) in files.iter().enumerate() {
         let index = u16::try_from(index).map_err(|_| Failure::Usage("at most 65536 files at once".into()))?;
         readers.push(CaptureReader::open(file, index).map_err(Failure::work)?);
     }
@@ -67,11 +75,11 @@ pub(super) fn run(
         tracker: program.limits.tracker(),
         alerts: AlerterOptions {
             mode: Mode::Settled,
-            captures: job.files.iter().map(|f| capture_name(f)).collect(),
+            captures: files.iter().map(|f| capture_name(f)).collect(),
             ..program.alerts.alerter()
         },
     };
-    let bar = progress_bar(job.files);
+    let bar = progress_bar(&files);
     let outcome = replay(Merged::new(readers), options, emit, |bytes| {
         bar.set_position(bytes)
     });
@@ -84,6 +92,7 @@ pub(super) fn learn(policy: &Policy, files: &[PathBuf], keys: &KeyArgs) -> Resul
     let job = Job {
         policy,
         files,
+        share: None,
         keys,
         wanted: Wanted::default(),
         threads: None,

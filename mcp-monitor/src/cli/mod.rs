@@ -3,6 +3,7 @@
 mod alerts;
 pub mod args;
 mod attest;
+pub mod captures;
 pub mod check;
 mod engine;
 mod output;

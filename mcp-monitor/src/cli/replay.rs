@@ -22,6 +22,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     let job = engine::Job {
         policy: &policy,
         files: &args.files,
+        share: args.shard,
         keys: &args.keys,
         wanted,
         threads: args.threads,

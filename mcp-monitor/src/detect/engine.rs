@@ -52,9 +52,10 @@ pub struct Common {
 }
 
 /// What all rules are told of one event, worked out once.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Prepared {
     definition: Option<Fingerprint>,
+    facts: Facts,
     /// The list of tools that the event completed.
     pub tools: Option<ToolList>,
 }
@@ -98,10 +99,9 @@ impl Group {
         let Some(list) = self.by_kind.get(Kind::of(&seen.kind) as usize) else {
             return;
         };
-        let facts = Facts::default();
         let world = World {
             pins: &common.pins,
-            facts: &facts,
+            facts: &prepared.facts,
             tools: prepared.tools.as_ref(),
             definition: prepared.definition,
             fingerprints: &common.fingerprints,
@@ -297,8 +297,16 @@ impl Detector {
         match &seen.kind {
             SeenKind::Message { message, context } => {
                 let definition = Fingerprint::of(message, context);
-                let tools = self.lists.observe(message, context, definition);
-                Prepared { definition, tools }
+                let mut tools = self.lists.observe(message, context, definition);
+                if let Some(list) = tools.as_mut().filter(|_| self.keeping) {
+                    // What was withheld under an alert is confirmed by being seen again.
+                    list.again = false;
+                }
+                Prepared {
+                    definition,
+                    tools,
+                    facts: Facts::default(),
+                }
             }
             _ => Prepared::default(),
         }

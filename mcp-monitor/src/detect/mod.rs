@@ -21,6 +21,6 @@ pub mod text;
 pub use crate::baseline::canonical;
 pub use drift::{Drift, DriftKind};
 pub use engine::{Common, Detector, DetectorCounters, Group, MAX_FINDINGS, Prepared};
-pub use facts::{Facts, MAX_RESULT};
+pub use facts::{Facts, MAX_RESULT, Record};
 pub use finding::{Finding, Severity};
 pub use seen::{Seen, SeenKind, World};

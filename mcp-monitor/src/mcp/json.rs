@@ -321,12 +321,34 @@ fn resolve(raw: &[u8]) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(unescape(raw)))
 }
 
+/// Bytes before the first backslash. Escapes stand close together where there are any, so words go before
+/// `memchr`.
+#[inline]
+fn escape_after(text: &[u8]) -> usize {
+    let words = text.as_chunks::<8>().0.iter().take(WORDS);
+    let plain = words
+        .take_while(|word| !word.contains(&b'\\'))
+        .count()
+        .saturating_mul(8);
+    let rest = text.get(plain..).unwrap_or_default();
+    plain.saturating_add(memchr::memchr(b'\\', rest).unwrap_or(rest.len()))
+}
+
 /// Resolves the escapes of a checked string body.
 fn unescape(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
     let mut chars = raw.chars();
     let mut high: Option<u32> = None;
-    while let Some(c) = chars.next() {
+    loop {
+        if high.is_none() {
+            // What stands between escapes goes over in one piece.
+            let rest = chars.as_str();
+            let plain = escape_after(rest.as_bytes());
+            let (piece, tail) = rest.split_at_checked(plain).unwrap_or((rest, ""));
+            out.push_str(piece);
+            chars = tail.chars();
+        }
+        let Some(c) = chars.next() else { break };
         let unit = if c == '\\' {
             match chars.next() {
                 Some('b') => u32::from('\u{8}'),

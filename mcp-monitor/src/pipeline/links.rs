@@ -210,10 +210,11 @@ impl Links {
         if settled || mode == Mode::Off {
             return found;
         }
-        let (random, at) = match self.offsets.get(&seen.target) {
-            Some(at) => (within(seen.memory, at.checked_sub(seen.memory_at)), None),
-            None => match self.search(seen.memory) {
-                Some((random, at)) => (Some(random), at.checked_add(seen.memory_at)),
+        let (random, at) = match (seen.memory_at, self.offsets.get(&seen.target)) {
+            (None, _) => (within(seen.memory, Some(0)), None),
+            (Some(memory_at), Some(at)) => (within(seen.memory, at.checked_sub(memory_at)), None),
+            (Some(memory_at), None) => match self.search(seen.memory) {
+                Some((random, at)) => (Some(random), at.checked_add(memory_at)),
                 None => (None, None),
             },
         };
@@ -387,7 +388,8 @@ fn within(memory: &[u8], at: Option<u32>) -> Option<[u8; RANDOM]> {
 pub(super) struct Announced<'a> {
     pub(super) process: &'a Arc<Process>,
     pub(super) target: u32,
-    pub(super) memory_at: u32,
+    /// `None`: the memory is the random itself.
+    pub(super) memory_at: Option<u32>,
     pub(super) memory: &'a [u8],
     /// It writes; else it read already.
     pub(super) writes: bool,
@@ -455,7 +457,7 @@ mod tests {
             Announced {
                 process: &process,
                 target: 1,
-                memory_at,
+                memory_at: Some(memory_at),
                 memory,
                 writes,
             },

@@ -7,7 +7,12 @@
 //! While one batch of packets goes through the cross-flow half, the shards work on the next one and the
 //! one after that is read. Any thread does any task; the cross-flow half's thread helps when it has nothing else.
 
-use std::{sync::Arc, vec::Drain};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+    vec::Drain,
+};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -51,7 +56,18 @@ enum Task {
     Spent(Arc<Vec<Shown>>),
 }
 
+/// What a thread gives back: the task, or with what it panicked. Never nothing: somebody waits for it.
+type Done = Result<Task, Box<dyn Any + Send>>;
+
 impl Task {
+    /// Runs it; with several threads a panic of it is one of the cross-flow half's, as it is with one.
+    fn done(mut self) -> Done {
+        catch_unwind(AssertUnwindSafe(move || {
+            self.run();
+            self
+        }))
+    }
+
     fn run(&mut self) {
         match self {
             Self::Read(reading) => reading.read(),
@@ -122,7 +138,7 @@ pub(super) struct Shards {
     /// `None` once closed, which ends the workers.
     tasks: Option<Sender<Task>>,
     waiting: Receiver<Task>,
-    done: (Sender<Task>, Receiver<Task>),
+    done: (Sender<Done>, Receiver<Done>),
 }
 
 impl Shards {
@@ -157,9 +173,8 @@ impl Shards {
     pub(super) fn worker(&self) -> impl FnOnce() + Send + 'static {
         let (tasks, done) = (self.waiting.clone(), self.done.0.clone());
         move || {
-            while let Ok(mut task) = tasks.recv() {
-                task.run();
-                if done.send(task).is_err() {
+            while let Ok(task) = tasks.recv() {
+                if done.send(task.done()).is_err() {
                     return;
                 }
             }
@@ -171,7 +186,7 @@ impl Shards {
     pub(super) fn next(&mut self, out: &mut Yield) {
         self.hand_out();
         while !self.full || self.running > 0 {
-            let Some(task) = self.any_task() else { break };
+            let task = self.any_task();
             self.back(task);
         }
         out.events.resize_with(SHARDS, Vec::new);
@@ -196,12 +211,11 @@ impl Shards {
         }
         while waiting > 0 {
             match self.any_task() {
-                Some(Task::Judge(judging)) => {
+                Task::Judge(judging) => {
                     waiting = waiting.saturating_sub(1);
                     done.push(*judging);
                 }
-                Some(task) => self.back(task),
-                None => break,
+                task => self.back(task),
             }
         }
         done
@@ -212,14 +226,17 @@ impl Shards {
         self.send(Task::Spent(batch));
     }
 
-    /// A task that is done; one that waits is done here. `None` once no thread can answer.
-    fn any_task(&self) -> Option<Task> {
-        match self.waiting.try_recv() {
-            Ok(mut task) => {
-                task.run();
-                Some(task)
-            }
-            Err(_) => self.done.1.recv().ok(),
+    /// A task that is done; one that waits is done here. Called only while one is out.
+    fn any_task(&self) -> Task {
+        if let Ok(mut task) = self.waiting.try_recv() {
+            task.run();
+            return task;
+        }
+        match self.done.1.recv() {
+            Ok(Ok(task)) => task,
+            Ok(Err(panic)) => resume_unwind(panic),
+            // `self` has a sender.
+            Err(closed) => resume_unwind(Box::new(closed)),
         }
     }
 

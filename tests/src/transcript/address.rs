@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value};
 
 /// The twin of one address: loopback stays loopback, private private, public public.
-fn twin(ip: Ipv4Addr) -> Ipv6Addr {
+pub fn twin(ip: Ipv4Addr) -> Ipv6Addr {
     let low = u128::from(u32::from(ip));
     match ip.octets() {
         // On one host, 127.0.0.x are several servers; IPv6 has one loopback address.

@@ -25,10 +25,11 @@ use anyhow::{Context, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
-pub use self::address::rewrite as to_ipv6;
+pub use self::address::{rewrite as to_ipv6, twin};
 use self::args::Args;
 use self::player::Player;
 pub use self::rendering::Rendering;
+pub use self::vxlan::encapsulate;
 
 /// What a transcript shows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -111,7 +112,7 @@ impl Transcript {
     pub fn render(&self, rendering: Rendering) -> Result<Vec<u8>> {
         let (packets, _) = self.play(rendering)?;
         Ok(if rendering.vxlan() {
-            vxlan::encapsulate(&packets)
+            encapsulate(&packets)
         } else {
             packets
         })

@@ -6,7 +6,7 @@ const FILE_HEADER: usize = 24;
 const RECORD: usize = 16;
 
 /// Puts every frame of a classic little-endian pcap into VXLAN between two hosts.
-pub(super) fn encapsulate(pcap: &[u8]) -> Vec<u8> {
+pub fn encapsulate(pcap: &[u8]) -> Vec<u8> {
     let mut out = pcap[..FILE_HEADER].to_vec();
     let mut at = FILE_HEADER;
     while at < pcap.len() {

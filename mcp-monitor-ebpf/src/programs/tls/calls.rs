@@ -31,6 +31,8 @@ const PLAINTEXT: usize = size_of::<PlaintextRecord>();
 pub(crate) struct Site {
     pub(crate) key: ObjectKey,
     target: u32,
+    /// The object's memory has the `client_random`.
+    keeps_random: bool,
 }
 
 impl Site {
@@ -45,6 +47,16 @@ impl Site {
             },
             // SAFETY: the program's context.
             target: unsafe { bpf_get_attach_cookie(ctx.as_ptr()) } as u32,
+            keeps_random: true,
+        }
+    }
+
+    /// The same, of a library whose objects do not keep the `client_random`: see [`learned`].
+    #[inline(always)]
+    pub(crate) fn without_random(thread: u64, object: u64, ctx: &impl EbpfContext) -> Self {
+        Self {
+            keeps_random: false,
+            ..Self::of(thread, object, ctx)
         }
     }
 }
@@ -69,7 +81,9 @@ pub(crate) fn object(site: &Site) -> Option<*mut ObjectState> {
         socket: 0,
         early: 0,
         announced: 0,
-        reserved: [0; 6],
+        known: 0,
+        reserved: [0; 5],
+        random: [0; RANDOM],
     };
     maps::put_tls_object(&site.key, &state);
     maps::tls_object(&site.key)
@@ -82,9 +96,23 @@ pub(crate) fn before_write(site: &Site) {
     if let Some(state) = object(site) {
         // SAFETY: a value of the table; a field at a time.
         unsafe {
-            if (*state).early == 0 && (*state).announced == 0 {
+            if (*state).early == 0 && (*state).announced == 0 && (site.keeps_random || (*state).known != 0) {
                 (*state).early = 1;
                 announce(site, state, true);
+            }
+        }
+    }
+}
+
+/// Keeps the `client_random` of a connection whose handshake was watched.
+#[inline(always)]
+pub(crate) fn learned(site: &Site, random: &[u8; RANDOM]) {
+    if let Some(state) = object(site) {
+        // SAFETY: a value of the table; only the goroutine that shakes hands writes it.
+        unsafe {
+            if (*state).known == 0 {
+                (*state).random = *random;
+                (*state).known = 1;
             }
         }
     }
@@ -186,6 +214,17 @@ unsafe fn announce(site: &Site, state: *mut ObjectState, writes: bool) {
     let Some(slot) = scratch::take() else {
         return;
     };
+    if !site.keeps_random {
+        // SAFETY: by contract; the slot is held.
+        unsafe {
+            let length = if (*state).known != 0 { RANDOM as u32 } else { 0 };
+            let record = describe(site, state, slot, writes, (1, 0, length));
+            *core::ptr::addr_of_mut!((*slot).payload).cast() = (*state).random;
+            maps::output(record.cast(), (OBJECT + RANDOM) as u64, 0);
+            scratch::release(slot);
+        }
+        return;
+    }
     let known = maps::tls_random_at(site.target);
     // SAFETY: by contract; the slot is held.
     unsafe {
@@ -193,23 +232,7 @@ unsafe fn announce(site: &Site, state: *mut ObjectState, writes: bool) {
             Some(at) => (at, RANDOM as u32),
             None => (0, SNAPSHOT as u32),
         };
-        let record = head::<ObjectRecord>(slot);
-        *record = ObjectRecord {
-            kind: kind::TLS_OBJECT,
-            writes: u8::from(writes),
-            reserved: 0,
-            pid: site.key.pid,
-            time: now(),
-            object: site.key.address,
-            born: (*state).born,
-            cgroup: bpf_get_current_cgroup_id(),
-            socket: (*state).socket,
-            target: site.target,
-            at,
-            length,
-            padding: 0,
-            comm: bpf_get_current_comm().unwrap_or([0; 16]),
-        };
+        let record = describe(site, state, slot, writes, (0, at, length));
         let payload = core::ptr::addr_of_mut!((*slot).payload);
         let from = site.key.address.wrapping_add(u64::from(at));
         let read = if known.is_some() {
@@ -227,6 +250,40 @@ unsafe fn announce(site: &Site, state: *mut ObjectState, writes: bool) {
             maps::output(record.cast(), (OBJECT + SNAPSHOT) as u64, 0);
         }
         scratch::release(slot);
+    }
+}
+
+/// Fills in what is known of an object: whether its memory is the `client_random` itself, where in the object
+/// it lies, and how long it is.
+#[inline(always)]
+unsafe fn describe(
+    site: &Site,
+    state: *mut ObjectState,
+    slot: *mut Slot,
+    writes: bool,
+    (exact, at, length): (u8, u32, u32),
+) -> *mut ObjectRecord {
+    // SAFETY: the caller holds both.
+    unsafe {
+        let record = head::<ObjectRecord>(slot);
+        *record = ObjectRecord {
+            kind: kind::TLS_OBJECT,
+            writes: u8::from(writes),
+            exact,
+            reserved: 0,
+            pid: site.key.pid,
+            time: now(),
+            object: site.key.address,
+            born: (*state).born,
+            cgroup: bpf_get_current_cgroup_id(),
+            socket: (*state).socket,
+            target: site.target,
+            at,
+            length,
+            padding: 0,
+            comm: bpf_get_current_comm().unwrap_or([0; 16]),
+        };
+        record
     }
 }
 

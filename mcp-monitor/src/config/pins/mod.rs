@@ -216,27 +216,11 @@ pub struct LlmPin {
     pub url: EndpointUrl,
 }
 
-/// A value that must never be seen on the wire.
-#[derive(Clone)]
+/// A value that must never be seen on the wire. Only keyed digests of it are kept.
+#[derive(Clone, Debug)]
 pub struct Canary {
     /// Its name in alerts.
     pub name: Arc<str>,
-    value: Box<str>,
-}
-
-impl Canary {
-    /// The value to look for. Never print it.
-    pub fn expose(&self) -> &[u8] {
-        self.value.as_bytes()
-    }
-}
-
-impl fmt::Debug for Canary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Canary")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
 }
 
 /// `unpinned`.

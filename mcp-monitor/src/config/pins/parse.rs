@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
 use super::{
     Canary, DataClass, EncryptedDns, Endpoint, EndpointUrl, LlmPin, NamespacePins, Namespaces, Pins, Policy,
@@ -71,9 +72,12 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Pins, ConfigError> {
             pins.llm.push(llm(&r, item)?);
         }
     }
+    let mut canaries = Vec::new();
     if let Some(node) = get("canaries") {
         for item in r.list(node, "canaries")? {
-            pins.canaries.push(canary(&r, item)?);
+            let (canary, value) = canary(&r, item)?;
+            pins.canaries.push(canary);
+            canaries.push(value);
         }
     }
     if let Some(node) = get("feeds") {
@@ -100,7 +104,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Pins, ConfigError> {
         }
     }
     pins.index = HostIndex::new(&pins.endpoints);
-    pins.canary_index = CanaryIndex::new(&pins.canaries);
+    pins.canary_index = CanaryIndex::new(&canaries);
     Ok(pins)
 }
 
@@ -194,7 +198,7 @@ fn llm(r: &Reader<'_>, node: &Node) -> Result<LlmPin, ConfigError> {
     })
 }
 
-fn canary(r: &Reader<'_>, node: &Node) -> Result<Canary, ConfigError> {
+fn canary(r: &Reader<'_>, node: &Node) -> Result<(Canary, Zeroizing<String>), ConfigError> {
     let (mut name, mut value) = (None, None);
     for (key, item) in r.map(node, "canary", &["name", "value"])? {
         match key.name.as_str() {
@@ -205,14 +209,15 @@ fn canary(r: &Reader<'_>, node: &Node) -> Result<Canary, ConfigError> {
                     let expected = format!("at least {MIN_CANARY} bytes");
                     return Err(r.at(item, "a canary value that short is found by chance", expected));
                 }
-                value = Some(text.into());
+                value = Some(Zeroizing::new(text.to_owned()));
             }
         }
     }
-    Ok(Canary {
+    let canary = Canary {
         name: name.ok_or_else(|| missing(r, node, "canary", "name"))?,
-        value: value.ok_or_else(|| missing(r, node, "canary", "value"))?,
-    })
+    };
+    let value = value.ok_or_else(|| missing(r, node, "canary", "value"))?;
+    Ok((canary, value))
 }
 
 fn policy(r: &Reader<'_>, node: &Node) -> Result<Policy, ConfigError> {

@@ -2,8 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use aho_corasick::AhoCorasick;
-
 use crate::{
     baseline::Bounded,
     flow::FlowId,
@@ -57,29 +55,39 @@ pub(super) fn tool_of_result<'a>(
         .flatten()
 }
 
-/// Longest name of a member that [`names`] recognises, in bytes on either side of the anchor.
+/// Longest name of a member that [`flat`] reads, bytes.
 const MAX_NAME: usize = 32;
 
-/// An anchor stands in the name of a member, of the text or of one inside a string of it, as far as that can
-/// be seen without reading the text. So results in prose cost one pass.
-pub(super) fn names(text: &[u8], anchors: &AhoCorasick) -> bool {
-    let in_name = |b: &&u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-');
-    anchors.find_iter(text).any(|hit| {
-        let before = text.get(..hit.start()).unwrap_or_default().iter().rev();
-        if before.take(MAX_NAME).find(|b| !in_name(b)) != Some(&b'"') {
-            return false;
+/// A member's name in lower case, without `_` and `-`; `None` for a longer or other one than of letters: it is
+/// none that rules know.
+pub(super) fn flat(name: &str) -> Option<Flat> {
+    let mut flat = Flat {
+        text: [0; MAX_NAME],
+        len: 0,
+    };
+    for b in name.bytes().filter(|b| !matches!(b, b'_' | b'-')) {
+        if !b.is_ascii_alphabetic() {
+            return None;
         }
-        let rest = text.get(hit.end()..).unwrap_or_default();
-        let name = rest.iter().take(MAX_NAME).take_while(in_name).count();
-        let rest = rest.get(name..).unwrap_or_default();
-        let rest = rest.strip_prefix(b"\\").unwrap_or(rest);
-        let Some(rest) = rest.strip_prefix(b"\"") else {
-            return false;
-        };
-        // White space before the colon may be escaped.
-        let next = rest.iter().take(MAX_NAME).find(|b| !b.is_ascii_whitespace());
-        matches!(next, Some(b':' | b'\\'))
-    })
+        *flat.text.get_mut(flat.len)? = b.to_ascii_lowercase();
+        flat.len = flat.len.saturating_add(1);
+    }
+    Some(flat)
+}
+
+/// See [`flat`].
+pub(super) struct Flat {
+    text: [u8; MAX_NAME],
+    len: usize,
+}
+
+impl std::ops::Deref for Flat {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        let text = self.text.get(..self.len).unwrap_or_default();
+        std::str::from_utf8(text).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -87,27 +95,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_from_prose() {
-        let anchors = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(["time", "asof"])
-            .unwrap();
-        for yes in [
-            r#"{"timestamp":1}"#,
-            r#"{"a":"{\"Server-Time\" : 1}"}"#,
-            r#"{"a":"{\"as_of\\n:1,\"data_asof\"\n:1}"}"#,
-        ] {
-            assert!(names(yes.as_bytes(), &anchors), "{yes}");
+    fn spellings_of_a_name_are_one() {
+        for name in ["asOf", "as_of", "AS-OF", "asof"] {
+            assert_eq!(flat(name).as_deref(), Some("asof"), "{name}");
         }
-        for no in [
-            r#"{"a":"some time ago"}"#,
-            r#"{"a":"time"}"#,
-            r#"{"a":["time","b"]}"#,
-            "time",
-        ] {
-            assert!(!names(no.as_bytes(), &anchors), "{no}");
+        assert_eq!(flat(&"_".repeat(100)).as_deref(), Some(""));
+        for other in ["a1", "as of", "zeit\u{fc}", &"a".repeat(MAX_NAME + 1)] {
+            assert!(flat(other).is_none(), "{other}");
         }
-        let long = format!("\"{}\":", "time".repeat(10_000));
-        assert!(!names(long.as_bytes(), &anchors));
     }
 }

@@ -78,7 +78,7 @@ impl Rule for UndeclaredRequest {
         let mut asked: Vec<&str> = Vec::new();
         if message.kind == MessageKind::Request {
             asked.extend(message.method.as_deref());
-        } else if memchr::memmem::find(&message.body, b"\"inputRequests\"").is_some() {
+        } else if world.facts.asks_inputs(message) {
             let requests = super::mcp::result(message).and_then(|r| r.get("inputRequests").cloned());
             for (method, _) in NEEDS {
                 let found = requests.as_ref().and_then(|r| r.as_object()).is_some_and(|map| {

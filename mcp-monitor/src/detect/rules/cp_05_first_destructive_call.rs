@@ -3,9 +3,8 @@
 use super::prelude::*;
 use std::{collections::BTreeSet, sync::Arc};
 
-use serde_json::Value;
-
 use super::words::Judged;
+use crate::baseline::Tool;
 use crate::mcp::{
     MessageKind,
     context::{ClientKey, ServerKey},
@@ -61,11 +60,9 @@ impl Rule for FirstDestructiveCall {
         };
         let session = context.session;
         if let Some(list) = world.tools {
-            let destructive = |definition: &Value| {
-                let hint = |name: &str| definition.get("annotations")?.get(name)?.as_bool();
-                hint("destructiveHint") == Some(true) && hint("readOnlyHint") != Some(true)
-            };
-            let names = list.tools.iter().filter(|t| destructive(&t.definition));
+            let destructive =
+                |t: &&Tool| t.hints.destructive == Some(true) && t.hints.read_only != Some(true);
+            let names = list.tools.iter().filter(destructive);
             let names: BTreeSet<Arc<str>> = names.map(|t| Arc::clone(&t.name)).take(MAX_NAMES).collect();
             self.destructive.insert(list.server.clone(), names);
             return;

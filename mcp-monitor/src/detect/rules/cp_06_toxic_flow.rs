@@ -3,9 +3,8 @@
 use super::prelude::*;
 use std::{collections::HashMap, sync::Arc};
 
-use serde_json::Value;
-
 use super::words::Judged;
+use crate::baseline::{Hints, KnownLists};
 use crate::mcp::{
     MessageKind,
     context::{ClientKey, MessageContext, ServerKey, Session},
@@ -48,29 +47,12 @@ struct Read {
 /// Tools kept per server with what they say of themselves.
 const MAX_NAMES: usize = 1024;
 
-/// What a tool's annotations say.
-#[derive(Clone, Copy, Default)]
-struct Stated {
-    open_world: Option<bool>,
-    read_only: Option<bool>,
-}
-
-impl Stated {
-    fn of(definition: &Value) -> Option<Self> {
-        let annotations = definition.get("annotations")?;
-        let hint = |name: &str| annotations.get(name)?.as_bool();
-        Some(Self {
-            open_world: hint("openWorldHint"),
-            read_only: hint("readOnlyHint"),
-        })
-    }
-
-    fn writes_outside(self, by_name: bool) -> bool {
-        match (self.open_world, self.read_only) {
-            (Some(false), _) | (_, Some(true)) => false,
-            (Some(true), Some(false)) => true,
-            _ => by_name,
-        }
+/// A tool writes outside, by its annotations; else by its name.
+fn writes_outside(hints: Hints, by_name: bool) -> bool {
+    match (hints.open_world, hints.read_only) {
+        (Some(false), _) | (_, Some(true)) => false,
+        (Some(true), Some(false)) => true,
+        _ => by_name,
     }
 }
 
@@ -78,7 +60,8 @@ impl Stated {
 #[derive(Default)]
 pub(super) struct ToxicFlow {
     sessions: Bounded<SessionId, Read>,
-    stated: Bounded<ServerKey, HashMap<Arc<str>, Stated>>,
+    stated: Bounded<ServerKey, Arc<HashMap<Arc<str>, Hints>>>,
+    lists: KnownLists<Arc<HashMap<Arc<str>, Hints>>>,
     judged: Judged,
 }
 
@@ -92,12 +75,11 @@ impl Rule for ToxicFlow {
             return;
         };
         if let Some(list) = world.tools {
-            let stated = list
-                .tools
-                .iter()
-                .filter_map(|t| Some((Arc::clone(&t.name), Stated::of(&t.definition)?)));
-            self.stated
-                .insert(list.server.clone(), stated.take(MAX_NAMES).collect());
+            let stated = self.lists.get(list, || {
+                let stated = list.tools.iter().filter(|t| t.hints.stated).take(MAX_NAMES);
+                Arc::new(stated.map(|t| (Arc::clone(&t.name), t.hints)).collect())
+            });
+            self.stated.insert(list.server.clone(), stated);
             return;
         }
         match message.kind {
@@ -141,7 +123,7 @@ impl Rule for ToxicFlow {
 }
 
 impl ToxicFlow {
-    fn stated(&self, server: &ServerKey, tool: &Arc<str>) -> Stated {
+    fn stated(&self, server: &ServerKey, tool: &Arc<str>) -> Hints {
         let tools = self.stated.peek(server);
         tools
             .and_then(|tools| tools.get(tool))
@@ -159,7 +141,7 @@ impl ToxicFlow {
     ) {
         let Some(tool) = tool else { return };
         let by_name = self.judged.name(tool).writes_outside;
-        if !self.stated(&context.session.server, tool).writes_outside(by_name)
+        if !writes_outside(self.stated(&context.session.server, tool), by_name)
             || world.pins.accepts(META.id, context.target.endpoint, tool)
         {
             return;

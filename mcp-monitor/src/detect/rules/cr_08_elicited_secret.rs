@@ -1,10 +1,7 @@
 //! CR-08 elicited-secret: form elicitation asks for a password, key or token.
 
 use super::prelude::*;
-use super::{
-    mcp::elicitations,
-    words::{contains, words},
-};
+use super::words::{contains, words};
 
 const META: Meta = Meta {
     id: "CR-08",
@@ -73,10 +70,7 @@ impl Rule for ElicitedSecret {
         let SeenKind::Message { message, context } = &seen.kind else {
             return;
         };
-        if memchr::memmem::find(&message.body, b"\"requestedSchema\"").is_none() {
-            return;
-        }
-        let forms = elicitations(message, context);
+        let forms = world.facts.elicitations(message, context);
         let index = context.target.endpoint;
         for form in forms {
             let properties = form.get("requestedSchema").and_then(|s| s.get("properties"));

@@ -1,8 +1,12 @@
 //! DG-09 version-header: `MCP-Protocol-Version` missing where required, or differs from what was negotiated.
 
-use super::mcp::{params, version_header};
+use super::mcp::version_header;
 use super::prelude::*;
-use crate::mcp::{MessageKind, Revision, TransportKind};
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use crate::mcp::{MessageKind, Revision, TransportKind, json};
 
 const META: Meta = Meta {
     id: "DG-09",
@@ -29,6 +33,7 @@ const META: Meta = Meta {
 };
 
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+static VERSION: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(META_VERSION));
 
 /// Nothing to remember.
 #[derive(Default)]
@@ -57,10 +62,10 @@ impl Rule for VersionHeader {
         let header = version_header(context);
         let stated = match message.kind {
             // Looking into the body costs; only a modern request has it there.
-            MessageKind::Request | MessageKind::Notification
-                if memchr::memmem::find(&message.body, META_VERSION.as_bytes()).is_some() =>
-            {
-                params(message).and_then(|p| Some(p.get("_meta")?.get(META_VERSION)?.as_str()?.to_owned()))
+            MessageKind::Request | MessageKind::Notification if VERSION.find(&message.body).is_some() => {
+                message
+                    .params()
+                    .and_then(|p| Some(json::path_str(p, &["_meta", META_VERSION])?.into_owned()))
             }
             _ => None,
         };

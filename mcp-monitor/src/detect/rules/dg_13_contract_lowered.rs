@@ -63,7 +63,7 @@ impl Rule for ContractLowered {
         };
         let index = context.target.endpoint;
         let discovers = answers(context, "server/discover");
-        if !discovers && world.tools.is_none() {
+        if !discovers && world.tools.is_none_or(|list| list.again) {
             return;
         }
         let name = label(world, index, &context.target.origin.host);

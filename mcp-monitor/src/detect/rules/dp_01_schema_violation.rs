@@ -66,8 +66,11 @@ impl Rule for SchemaViolation {
         };
         if let Some(list) = world.tools {
             for tool in list.tools.iter() {
+                if !tool.output_schema && self.schemas.is_empty() {
+                    continue;
+                }
                 let key = (list.server.clone(), Arc::clone(&tool.name));
-                if tool.definition.get("outputSchema").is_some() {
+                if tool.output_schema {
                     self.schemas.insert(key, Arc::clone(&tool.definition));
                 } else {
                     self.schemas.remove(&key);

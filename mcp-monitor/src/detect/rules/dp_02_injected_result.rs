@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 use serde_json::Value;
 
-use super::td_06_hidden_unicode::hidden;
+use super::{anchors::Anchors, td_06_hidden_unicode::hidden};
 use crate::mcp::{Message, MessageKind, context::MessageContext};
 
 const META: Meta = Meta {
@@ -66,15 +66,15 @@ const PHRASES: &[&str] = &[
 ];
 
 /// One of these is in each phrase: what a text without any of them costs is one pass.
-const ANCHORS: &[&str] = &[
-    "<important>",
-    "ignore",
-    "disregard",
-    "forget",
-    "override",
-    "new instructions",
-    "the user",
-    "system prompt",
+const ANCHORS: &[(&str, usize)] = &[
+    ("<important>", 0),
+    ("ignore", 0),
+    ("disregard", 1),
+    ("forget", 2),
+    ("override", 3),
+    ("new instructions", 2),
+    ("the user", 2),
+    ("system prompt", 5),
 ];
 
 fn matcher(words: &[&str]) -> Option<AhoCorasick> {
@@ -85,7 +85,7 @@ fn matcher(words: &[&str]) -> Option<AhoCorasick> {
 }
 
 static PHRASE: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| matcher(PHRASES));
-static ANCHOR: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| matcher(ANCHORS));
+static ANCHOR: LazyLock<Anchors> = LazyLock::new(|| Anchors::new(ANCHORS));
 
 /// Largest result that is looked at, bytes; of a larger one nothing is.
 const MAX_RESULT: usize = 4 << 20;
@@ -166,7 +166,7 @@ fn content<'a>(message: &'a Message, context: &MessageContext<'_>) -> Option<&'a
 fn may_command(text: &[u8]) -> bool {
     let escaped = memchr::memmem::find_iter(text, b"\\u00")
         .any(|at| matches!(text.get(at.saturating_add(4)), Some(b'2'..=b'7')));
-    escaped || ANCHOR.as_ref().is_some_and(|a| a.is_match(text))
+    escaped || ANCHOR.is_in(text)
 }
 
 /// Bytes or escapes are there that hidden characters are made of. Errs to yes.

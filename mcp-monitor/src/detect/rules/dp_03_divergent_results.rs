@@ -76,8 +76,7 @@ impl Rule for DivergentResults {
         if let Some(list) = world.tools {
             let group = group(world, context);
             for tool in list.tools.iter() {
-                let hint = tool.definition.pointer("/annotations/openWorldHint");
-                if hint == Some(&serde_json::Value::Bool(true)) {
+                if tool.hints.open_world == Some(true) {
                     self.live.first((Arc::clone(&group), Arc::clone(&tool.name)));
                 }
             }

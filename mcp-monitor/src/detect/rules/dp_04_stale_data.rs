@@ -1,14 +1,14 @@
 //! DP-04 stale-data: timestamps in results stale or repeated beyond policy.
 
 use super::prelude::*;
-use std::{sync::Arc, sync::LazyLock, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use aho_corasick::AhoCorasick;
-use serde_json::Value;
-
-use super::super::MAX_RESULT;
-use super::calls::{names, tool_of_result};
-use crate::{mcp::context::ServerKey, types::Timestamp};
+use super::super::{MAX_RESULT, Record};
+use super::calls::{flat, tool_of_result};
+use crate::{
+    mcp::{context::ServerKey, json},
+    types::Timestamp,
+};
 
 const META: Meta = Meta {
     id: "DP-04",
@@ -53,24 +53,6 @@ const KEYS: &[&str] = &[
     "validasof",
 ];
 
-/// Anchors of the keys in any spelling, so that other results cost one pass.
-static ANCHOR: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-    AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .build([
-            "asof",
-            "as_of",
-            "time",
-            "fetched",
-            "generated",
-            "updated",
-            "observed",
-            "retrieved",
-            "last",
-        ])
-        .ok()
-});
-
 /// A result fresh so often is one that ought to be.
 const FRESH: u32 = 3;
 /// Tools remembered.
@@ -109,10 +91,7 @@ impl Rule for StaleData {
         let Some(tool) = tool_of_result(message, context) else {
             return;
         };
-        let Some(result) = message.result().filter(|r| r.len() <= MAX_RESULT) else {
-            return;
-        };
-        if !ANCHOR.as_ref().is_some_and(|a| names(result, a)) {
+        if message.result().is_none_or(|r| r.len() > MAX_RESULT) {
             return;
         }
         let Some((key, time)) = world.facts.record(message).and_then(as_of) else {
@@ -158,41 +137,51 @@ impl Rule for StaleData {
     }
 }
 
+/// Objects of the first level that are looked into.
+const MAX_INNER: usize = 8;
+
 /// The time of the whole result, on its first or second level; none where it says that it is cached.
-fn as_of(data: &Value) -> Option<(String, Timestamp)> {
-    let map = data.as_object()?;
-    let flat = |key: &str| key.to_ascii_lowercase().replace(['_', '-'], "");
-    let cached = |key: &str| {
-        matches!(
-            flat(key).as_str(),
-            "cached" | "fromcache" | "cachehit" | "ttlms" | "maxage"
-        )
+fn as_of(data: &Record) -> Option<(String, Timestamp)> {
+    const CACHED: &[&str] = &["cached", "fromcache", "cachehit", "ttlms", "maxage"];
+    let dated = |key: &str, value: &[u8]| {
+        let time = flat(key)
+            .is_some_and(|key| KEYS.contains(&&*key))
+            .then(|| time(value))??;
+        Some((shown(key), time))
     };
-    if map
-        .iter()
-        .any(|(key, value)| cached(key) && *value != Value::Bool(false))
-    {
+    let cached = |(key, value): (&str, &[u8])| {
+        value != b"false" && flat(key).is_some_and(|key| CACHED.contains(&&*key))
+    };
+    if data.members().any(cached) {
         return None;
     }
-    let inner = map.values().filter_map(Value::as_object);
-    std::iter::once(map).chain(inner.take(8)).find_map(|map| {
-        map.iter().find_map(|(key, value)| {
-            let time = KEYS.contains(&flat(key).as_str()).then(|| time(value))??;
-            Some((shown(key), time))
+    let inner = data.members().filter(|(_, value)| value.first() == Some(&b'{'));
+    data.members()
+        .find_map(|(key, value)| dated(key, value))
+        .or_else(|| {
+            inner.take(MAX_INNER).find_map(|(_, object)| {
+                let mut found = None;
+                let _ = json::members(object, |key, range| {
+                    if found.is_none() {
+                        found = object.get(range).and_then(|value| dated(&key, value));
+                    }
+                });
+                found
+            })
         })
-    })
 }
 
 /// RFC 3339, or seconds or milliseconds since 1970 where that is between 2001 and 2100.
-fn time(value: &Value) -> Option<Timestamp> {
+fn time(value: &[u8]) -> Option<Timestamp> {
     const FROM: f64 = 978_307_200.0;
     const TO: f64 = 4_102_444_800.0;
-    match value {
-        Value::String(text) if text.len() <= 40 => {
-            Timestamp::parse_rfc3339(text).or_else(|| Timestamp::parse_rfc3339(&format!("{text}Z")))
+    match value.first()? {
+        b'"' => {
+            let text = json::string_at(value, 0).filter(|text| text.len() <= 40)?;
+            Timestamp::parse_rfc3339(&text).or_else(|| Timestamp::parse_rfc3339(&format!("{text}Z")))
         }
-        Value::Number(number) => {
-            let number = number.as_f64()?;
+        b'-' | b'0'..=b'9' => {
+            let number: f64 = std::str::from_utf8(value).ok()?.parse().ok()?;
             let seconds = if number > TO { number / 1000.0 } else { number };
             (FROM..TO)
                 .contains(&seconds)
@@ -273,7 +262,7 @@ mod tests {
 
     #[test]
     fn reads_times() {
-        let read = |json: &str| time(&serde_json::from_str(json).unwrap()).map(|t| t.0 / 1_000_000_000);
+        let read = |json: &str| time(json.as_bytes()).map(|t| t.0 / 1_000_000_000);
         assert_eq!(read("1795331523"), Some(1_795_331_523));
         assert_eq!(read("1795331523000"), Some(1_795_331_523));
         assert_eq!(read("7"), None);

@@ -2,17 +2,14 @@
 //! (sequential test, stated false-alarm rate).
 
 use super::prelude::*;
-use std::{sync::Arc, sync::LazyLock};
+use std::sync::Arc;
 
-use aho_corasick::AhoCorasick;
-use serde_json::Value;
-
-use super::super::{Facts, MAX_RESULT};
+use super::super::{Facts, MAX_RESULT, Record};
 use super::{
-    calls::{Asked, is_call, names, tool_of_result},
+    calls::{Asked, flat, is_call, tool_of_result},
     statistics::{EDetector, differ, median, upper_rate},
 };
-use crate::mcp::{Message, context::ServerKey};
+use crate::mcp::{Message, context::ServerKey, json};
 
 const META: Meta = Meta {
     id: "DP-05",
@@ -80,18 +77,6 @@ const SCORES: &[&str] = &[
     "trustscore",
 ];
 
-static ANCHOR: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-    AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .build(
-            VERDICTS
-                .iter()
-                .chain(SCORES)
-                .chain(["risk_", "risk-", "trust_", "trust-"].iter()),
-        )
-        .ok()
-});
-
 /// Results that teach, and results of one comparison of scores.
 const LEARN: u32 = 100;
 const WINDOW: usize = 50;
@@ -109,7 +94,7 @@ const MAX_VERDICT: usize = 32;
 
 /// Verdicts of one field.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-struct Verdicts {
+pub(super) struct Verdicts {
     /// Verdict, how often while learning, its detector.
     known: Vec<(String, u32, EDetector)>,
     learned: u32,
@@ -122,7 +107,7 @@ struct Verdicts {
 
 /// Scores of one field.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-struct Scores {
+pub(super) struct Scores {
     learned: Vec<f64>,
     window: Vec<f64>,
 }
@@ -247,25 +232,28 @@ type Judgements = (Vec<(String, String)>, Vec<(String, f64)>);
 fn judgements(message: &Message, facts: &Facts) -> Option<Judgements> {
     let result = message.result().filter(|r| r.len() <= MAX_RESULT)?;
     let (mut verdicts, mut scores) = (Vec::new(), Vec::new());
-    if ANCHOR.as_ref().is_some_and(|a| names(result, a))
-        && let Some(Value::Object(map)) = facts.record(message)
-    {
-        for (key, value) in map {
-            let flat = key.to_ascii_lowercase().replace(['_', '-'], "");
-            match value {
-                Value::Bool(verdict) if VERDICTS.contains(&flat.as_str()) => {
-                    verdicts.push((key.clone(), verdict.to_string()));
-                }
-                Value::String(text) if VERDICTS.contains(&flat.as_str()) && text.len() <= MAX_VERDICT => {
-                    verdicts.push((key.clone(), text.to_lowercase()));
-                }
-                Value::Number(number) if SCORES.contains(&flat.as_str()) => {
-                    scores.extend(number.as_f64().map(|n| (key.clone(), n)));
-                }
-                _ => {}
+    let mut judges = false;
+    for (key, value) in facts.record(message).into_iter().flat_map(Record::members) {
+        let Some(flat) = flat(key) else { continue };
+        let (verdict, score) = (VERDICTS.contains(&&*flat), SCORES.contains(&&*flat));
+        judges |= verdict || score;
+        match value {
+            b"true" | b"false" if verdict => {
+                verdicts.push((key.to_owned(), String::from_utf8_lossy(value).into_owned()));
             }
+            [b'"', ..] if verdict => {
+                let text = json::string_at(value, 0).filter(|text| text.len() <= MAX_VERDICT);
+                verdicts.extend(text.map(|text| (key.to_owned(), text.to_lowercase())));
+            }
+            [b'-' | b'0'..=b'9', ..] if score => {
+                let number = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok());
+                scores.extend(number.map(|n| (key.to_owned(), n)));
+            }
+            _ => {}
         }
-    } else if result.len() <= 256
+    }
+    if !judges
+        && result.len() <= 256
         && let Some(text) = facts.only_text(message)
         && text.len() <= MAX_VERDICT
         && text.chars().any(char::is_alphabetic)
@@ -277,7 +265,7 @@ fn judgements(message: &Message, facts: &Facts) -> Option<Judgements> {
 
 impl Verdicts {
     /// Learns or tests one; expected and observed if it has become constant.
-    fn take(&mut self, verdict: &str) -> Option<(String, String)> {
+    pub(super) fn take(&mut self, verdict: &str) -> Option<(String, String)> {
         if self.open {
             return None;
         }
@@ -342,7 +330,7 @@ impl Verdicts {
 
 impl Scores {
     /// Learns or collects one; expected and observed if a full window is of another distribution.
-    fn take(&mut self, score: f64) -> Option<(String, String)> {
+    pub(super) fn take(&mut self, score: f64) -> Option<(String, String)> {
         if self.learned.len() < LEARN as usize {
             self.learned.push(score);
             return None;

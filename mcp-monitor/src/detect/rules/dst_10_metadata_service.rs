@@ -1,7 +1,9 @@
 //! DST-10 metadata-service: cloud metadata address reached by an agent or server, or named in tool arguments.
 
 use super::prelude::*;
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::LazyLock};
+
+use aho_corasick::AhoCorasick;
 
 use crate::{flow::FlowId, types::Transport};
 
@@ -45,6 +47,8 @@ const NAMES: &[&str] = &[
     "metadata.google.internal",
 ];
 
+static FIND: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(NAMES).ok());
+
 /// Says it once per connection.
 #[derive(Default)]
 pub(super) struct MetadataService {
@@ -81,10 +85,8 @@ impl Rule for MetadataService {
             }
             SeenKind::Message { message, context } if message.is("tools/call") => {
                 let text = message.params().unwrap_or_default();
-                let Some(name) = NAMES
-                    .iter()
-                    .find(|n| memchr::memmem::find(text, n.as_bytes()).is_some())
-                else {
+                let hit = FIND.as_ref().and_then(|find| find.find(text));
+                let Some(name) = hit.and_then(|hit| NAMES.get(hit.pattern().as_usize())) else {
                     return;
                 };
                 let tool = message.name.as_deref().map_or_else(|| "a tool".to_owned(), shown);

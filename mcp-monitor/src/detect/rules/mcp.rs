@@ -6,8 +6,7 @@ use serde_json::Value;
 
 use crate::{
     baseline::{Audience, principal_of_request},
-    mcp::{Message, MessageKind, Revision, context::MessageContext},
-    types::Direction,
+    mcp::{Message, Revision, context::MessageContext},
 };
 
 /// Methods that are MCP and not of another JSON-RPC protocol.
@@ -68,42 +67,6 @@ pub(super) fn proven_revision(message: &Message, context: &MessageContext<'_>) -
     version_header(context)
         .and_then(Revision::parse)
         .filter(|r| r.at_least(Revision::V2026_07_28))
-}
-
-/// `params` of every elicitation that a message of the server holds: as a request, among the
-/// `inputRequests` of a result (2026-07-28), or in the data of error -32042 (2025-11-25).
-pub(super) fn elicitations(message: &Message, context: &MessageContext<'_>) -> Vec<Value> {
-    if message.direction != Direction::ToClient {
-        return Vec::new();
-    }
-    let modern = context
-        .session
-        .negotiated
-        .as_ref()
-        .is_none_or(|r| r.at_least(Revision::V2026_07_28));
-    let has = |needle: &str| memchr::memmem::find(&message.body, needle.as_bytes()).is_some();
-    match message.kind {
-        MessageKind::Request if message.is("elicitation/create") => params(message).into_iter().collect(),
-        MessageKind::Response if modern && has("\"inputRequests\"") => result(message)
-            .and_then(|mut r| match r.get_mut("inputRequests")?.take() {
-                Value::Object(map) => Some(map),
-                _ => None,
-            })
-            .into_iter()
-            .flatten()
-            .filter(|(_, v)| v.get("method").and_then(Value::as_str) == Some("elicitation/create"))
-            .filter_map(|(_, mut v)| Some(v.get_mut("params")?.take()))
-            .collect(),
-        MessageKind::Error if message.error_code == Some(-32042) => message
-            .error()
-            .and_then(|e| serde_json::from_slice::<Value>(e).ok())
-            .and_then(|mut e| match e.get_mut("data")?.get_mut("elicitations")?.take() {
-                Value::Array(list) => Some(list),
-                _ => None,
-            })
-            .unwrap_or_default(),
-        _ => Vec::new(),
-    }
 }
 
 /// For whom a server's definitions are made; renewal of an opaque credential makes no difference.

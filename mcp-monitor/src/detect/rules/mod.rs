@@ -1,6 +1,7 @@
 //! One file per rule: what it is, its page, its trigger, its tests.
 
 mod addresses;
+mod anchors;
 mod calls;
 mod common;
 mod confusable;
@@ -14,6 +15,8 @@ mod pages;
 mod sameness;
 mod schema;
 mod secrets;
+#[cfg(test)]
+mod simulation;
 mod statistics;
 mod words;
 

@@ -38,13 +38,13 @@ const META: Meta = Meta {
 };
 
 /// Outcomes that teach.
-const LEARN: u32 = 200;
+pub(super) const LEARN: u32 = 200;
 /// Answers of one tool that teach its latency, and the one of them that is its limit.
 const LEARN_LATENCY: usize = 100;
 const LIMIT: usize = 90;
 /// Rates that a shift reaches.
-const FAILING: f64 = 0.5;
-const SLOW: f64 = 0.6;
+pub(super) const FAILING: f64 = 0.5;
+pub(super) const SLOW: f64 = 0.6;
 /// Shortest shift.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Servers, and tools of all servers.
@@ -53,7 +53,7 @@ const MAX_TOOLS: usize = 8192;
 
 /// Detector of one rate.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-struct Rate {
+pub(super) struct Rate {
     learned: u32,
     hits: u32,
     detector: EDetector,
@@ -64,7 +64,7 @@ struct Rate {
 
 impl Rate {
     /// Takes an outcome; true if the rate has left its baseline for a minute or more.
-    fn take(&mut self, hit: bool, learn: u32, to: f64, now: Timestamp) -> bool {
+    pub(super) fn take(&mut self, hit: bool, learn: u32, to: f64, now: Timestamp) -> bool {
         if self.learned < learn {
             self.learned = self.learned.saturating_add(1);
             self.hits = self.hits.saturating_add(u32::from(hit));

@@ -7,6 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use crate::{
+    baseline::{KnownLists, ToolList},
     mcp::{MessageKind, context::ServerKey, json},
     types::Direction as Way,
 };
@@ -37,11 +38,14 @@ const META: Meta = Meta {
 
 /// Header suffixes (lower case) and the parameters they copy.
 type Copied = Arc<[(String, String)]>;
+/// Tools of a list that copy parameters.
+type Copying = Arc<[(Arc<str>, Copied)]>;
 
 /// Which parameters the tools of each server copy into headers.
 #[derive(Default)]
 pub(super) struct HeaderBodyMismatch {
     copied: Bounded<(ServerKey, Arc<str>), Copied>,
+    lists: KnownLists<Copying>,
 }
 
 /// Most headers of one kind compared.
@@ -57,12 +61,9 @@ impl Rule for HeaderBodyMismatch {
             return;
         };
         if let Some(list) = world.tools {
-            for tool in list.tools.iter() {
-                let copied = copied(&tool.definition);
-                if !copied.is_empty() {
-                    self.copied
-                        .insert((list.server.clone(), Arc::clone(&tool.name)), copied);
-                }
+            for (tool, copied) in self.lists.get(list, || copying(list)).iter() {
+                let key = (list.server.clone(), Arc::clone(tool));
+                self.copied.insert(key, Arc::clone(copied));
             }
         }
         let asks = matches!(message.kind, MessageKind::Request | MessageKind::Notification);
@@ -130,6 +131,15 @@ impl Rule for HeaderBodyMismatch {
             }
         }
     }
+}
+
+/// The tools of a list that copy parameters.
+fn copying(list: &ToolList) -> Copying {
+    list.tools
+        .iter()
+        .map(|tool| (Arc::clone(&tool.name), copied(&tool.definition)))
+        .filter(|(_, copied)| !copied.is_empty())
+        .collect()
 }
 
 /// `x-mcp-header` of the input schema's properties.

@@ -115,6 +115,9 @@ impl Rule for AlternativeService {
     }
 }
 
+/// Port of HTTP/2 and HTTP/3 over TLS.
+const HTTPS: u16 = 443;
+
 /// Hosts and ports of `Alt-Svc` (RFC 7838 section 3) that are off the pin.
 fn of_header(value: &str, endpoint: &Endpoint, own: &str, own_port: u16) -> Vec<String> {
     let mut stray = Vec::new();
@@ -135,7 +138,9 @@ fn of_header(value: &str, endpoint: &Endpoint, own: &str, own_port: u16) -> Vec<
             .any(|o| *o.host == *host && o.port == port)
             || endpoint.url.host.matches(&host) && port == endpoint.url.port
             || endpoint.cnames.iter().any(|c| c.matches(&host)) && port == endpoint.url.port;
-        if !(pinned || same_host && (port == own_port || port == endpoint.url.port)) {
+        // Of a server pinned as http too: HTTP/3 has no other port.
+        let usual = [own_port, endpoint.url.port, HTTPS];
+        if !(pinned || same_host && usual.contains(&port)) {
             stray.push(format!(
                 "{}:{port}",
                 shown(if host.is_empty() { own } else { &host })

@@ -5,7 +5,6 @@ use url::Url;
 
 use super::{
     domain::{is_below, is_loopback, same_site},
-    mcp::elicitations,
     origin::{bare, origin_of},
 };
 use crate::mcp::context::{Origin, Scheme, Target};
@@ -83,7 +82,7 @@ impl Rule for ForeignElicitationUrl {
             return;
         };
         let target = context.target;
-        for asked in elicitations(message, context).iter().take(MAX_URLS) {
+        for asked in world.facts.elicitations(message, context).iter().take(MAX_URLS) {
             let Some(url) = asked.get("url").and_then(|u| u.as_str()) else {
                 continue;
             };

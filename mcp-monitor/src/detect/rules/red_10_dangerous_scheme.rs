@@ -3,7 +3,7 @@
 use super::prelude::*;
 use serde_json::Value;
 
-use super::{mcp::elicitations, red_05_foreign_resource_metadata::parameter};
+use super::red_05_foreign_resource_metadata::parameter;
 use crate::{mcp::context::Target, types::Direction as Way};
 
 const META: Meta = Meta {
@@ -63,7 +63,7 @@ impl Rule for DangerousScheme {
                 }
             }
             SeenKind::Message { message, context } => {
-                for asked in elicitations(message, context) {
+                for asked in world.facts.elicitations(message, context) {
                     if let Some(url) = asked.get("url").and_then(Value::as_str) {
                         say(url, "elicitation url", context.target, seen, world, out);
                     }

@@ -120,10 +120,12 @@ impl Rule for NewResourceOrigin {
             items.iter().for_each(|item| collect(item, &mut origins));
             self.defines(member, origins, context, world, out);
         } else if let Some(list) = world.tools {
-            list.tools
-                .iter()
-                .for_each(|t| collect(&t.definition, &mut origins));
-            self.defines("tools", origins, context, world, out);
+            if !list.again {
+                list.tools
+                    .iter()
+                    .for_each(|t| collect(&t.definition, &mut origins));
+                self.defines("tools", origins, context, world, out);
+            }
         } else if answers(context, "initialize") || answers(context, "server/discover") {
             if let Some(info) = result(message) {
                 collect(&info, &mut origins);

@@ -1,7 +1,10 @@
 //! SS-02 session-shared: one session id from two clients or principals, or unchanged across initialize.
 
 use super::prelude::*;
-use std::net::IpAddr;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    net::IpAddr,
+};
 
 use super::mcp::answers;
 use crate::{
@@ -41,10 +44,11 @@ struct Holder {
     opened: bool,
 }
 
-/// Who holds each session, by fingerprint.
+/// Who holds each session, by a keyed hash of its id.
 #[derive(Default)]
 pub(super) struct SessionShared {
-    holders: Bounded<(ServerKey, String), Holder>,
+    holders: Bounded<(ServerKey, u64), Holder>,
+    key: RandomState,
 }
 
 impl Rule for SessionShared {
@@ -65,10 +69,7 @@ impl Rule for SessionShared {
         let Some(id) = id.filter(|id| !id.is_empty()) else {
             return;
         };
-        let key = (
-            context.session.server.clone(),
-            world.fingerprints.fingerprint(id).to_string(),
-        );
+        let key = (context.session.server.clone(), self.key.hash_one(id));
         let client = flow.info.client.ip();
         let principal = context.request.map(principal_of_request).filter(|p| p.stable);
         let Some(holder) = self.holders.get_mut(&key) else {

@@ -1,6 +1,8 @@
 //! SS-04 session-to-other-origin: a session id presented to another origin.
 
 use super::prelude::*;
+use std::hash::{BuildHasher as _, RandomState};
+
 use crate::mcp::context::ServerKey;
 
 const META: Meta = Meta {
@@ -27,10 +29,11 @@ const META: Meta = Meta {
     },
 };
 
-/// Servers that gave each session id, by fingerprint.
+/// Servers that gave each session id, by a keyed hash of it.
 #[derive(Default)]
 pub(super) struct SessionToOtherOrigin {
-    given: Bounded<String, Vec<ServerKey>>,
+    given: Bounded<u64, Vec<ServerKey>>,
+    key: RandomState,
 }
 
 /// A session id has at most this many servers: those of a chain of proxies.
@@ -53,7 +56,7 @@ impl Rule for SessionToOtherOrigin {
                 let Some(id) = head.headers.get("mcp-session-id") else {
                     return;
                 };
-                let print = world.fingerprints.fingerprint(id).to_string();
+                let print = self.key.hash_one(id);
                 let key = target.host_key();
                 match self.given.get_mut(&print) {
                     Some(servers) if !servers.contains(&key) && servers.len() < MAX_SERVERS => {
@@ -69,7 +72,7 @@ impl Rule for SessionToOtherOrigin {
                 let Some(id) = head.headers.get("mcp-session-id") else {
                     return;
                 };
-                let print = world.fingerprints.fingerprint(id).to_string();
+                let print = self.key.hash_one(id);
                 let key = target.host_key();
                 let Some(servers) = self.given.get_mut(&print).filter(|s| !s.contains(&key)) else {
                     return;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::mcp::{answers, result};
 use crate::{
-    baseline::Known,
+    baseline::{Known, KnownLists, Tool},
     mcp::context::{ClientKey, EndpointIndex, ServerKey},
 };
 
@@ -105,6 +105,7 @@ pub(super) struct TrackingIdentifier {
     clients: Bounded<(ServerKey, Arc<str>, Hash), Clients>,
     /// Of each definition, by its hash.
     tools: Bounded<Hash, Marks>,
+    lists: KnownLists<Arc<[Marked]>>,
     server: Known<Marks>,
 }
 
@@ -147,12 +148,12 @@ impl Rule for TrackingIdentifier {
                 }
             }
             SeenKind::Message { message, context } => {
-                let marked: Vec<Marked> = if let Some(list) = world.tools {
-                    list.tools
-                        .iter()
-                        .filter_map(|t| self.mark(&t.name, t.hash, &t.definition))
-                        .take(MAX_MARKED)
-                        .collect()
+                let marked: Arc<[Marked]> = if let Some(list) = world.tools {
+                    let tools = &mut self.tools;
+                    self.lists.get(list, || {
+                        let marked = list.tools.iter().filter_map(|tool| mark(tools, tool));
+                        marked.take(MAX_MARKED).collect()
+                    })
                 } else if answers(context, "initialize") || answers(context, "server/discover") {
                     let name = Arc::from("the server's instructions or icons");
                     let marks = self.server.get(world.definition, || marks(&result(message)?));
@@ -164,7 +165,7 @@ impl Rule for TrackingIdentifier {
                     return;
                 };
                 let session = context.session;
-                for one in &marked {
+                for one in marked.iter() {
                     if self.differs(&session.server, &session.client, one)
                         && self
                             .said
@@ -187,23 +188,6 @@ impl Rule for TrackingIdentifier {
 }
 
 impl TrackingIdentifier {
-    fn mark(&mut self, name: &Arc<str>, hash: Hash, definition: &Value) -> Option<Marked> {
-        let marks = match self.tools.peek(&hash) {
-            Some(known) => *known,
-            None => {
-                let made = marks(definition);
-                self.tools.insert(hash, made);
-                made
-            }
-        };
-        let (frame, tokens) = marks?;
-        Some(Marked {
-            name: Arc::clone(name),
-            frame,
-            tokens,
-        })
-    }
-
     /// Notes what a client got; true if it and another client each got their own.
     fn differs(&mut self, server: &ServerKey, client: &ClientKey, marked: &Marked) -> bool {
         let key = (server.clone(), Arc::clone(&marked.name), marked.frame);
@@ -227,6 +211,24 @@ impl TrackingIdentifier {
         let own = |tokens: &Hash| list.iter().filter(|(_, t)| t == tokens).count() == 1;
         own(&marked.tokens) && list.iter().filter(|(_, tokens)| own(tokens)).count() >= 2
     }
+}
+
+/// The marks of a tool, if it has some; of a definition that was seen before, from `known`.
+fn mark(known: &mut Bounded<Hash, Marks>, tool: &Tool) -> Option<Marked> {
+    let marks = match known.peek(&tool.hash) {
+        Some(known) => *known,
+        None => {
+            let made = marks(&tool.definition);
+            known.insert(tool.hash, made);
+            made
+        }
+    };
+    let (frame, tokens) = marks?;
+    Some(Marked {
+        name: Arc::clone(&tool.name),
+        frame,
+        tokens,
+    })
 }
 
 fn say(observed: &str, name: &str, index: Option<EndpointIndex>, out: &mut Vec<Finding>) {

@@ -66,6 +66,9 @@ impl Rule for ToolChanged {
         };
         let index = context.target.endpoint;
         let pinned = world.pins.endpoint(index).and_then(|e| e.mcp.tools.as_ref());
+        if list.again && pinned.is_none() {
+            return;
+        }
         let name = label(world, index, &context.target.origin.host);
         for tool in list.tools.iter() {
             let key = Known {

@@ -9,7 +9,6 @@ use crate::{
     mcp::{
         MessageKind, TransportKind,
         context::{ClientKey, ServerKey, Session},
-        json,
     },
     types::Timestamp,
 };
@@ -149,7 +148,7 @@ impl Rule for SilentChange {
             })
             .map(|(tools, _)| tools);
         self.sessions.insert(listener(session), known);
-        let early = self.promise(seen.at.time, list, message.result().unwrap_or_default(), &now);
+        let early = self.promise(seen.at.time, list, &now);
         let (what, before) = match (unsaid, early.filter(|_| !announced)) {
             (Some(before), _) => ("without notifications/tools/list_changed", before),
             (None, Some(before)) => ("before their ttlMs ran out", before),
@@ -174,24 +173,15 @@ impl Rule for SilentChange {
 
 impl SilentChange {
     /// Notes how long the list holds; the list before if it should still hold and does not.
-    fn promise(
-        &mut self,
-        now: Timestamp,
-        list: &ToolList,
-        result: &[u8],
-        tools: &Arc<Hashes>,
-    ) -> Option<Arc<Hashes>> {
+    fn promise(&mut self, now: Timestamp, list: &ToolList, tools: &Arc<Hashes>) -> Option<Arc<Hashes>> {
         let (server, era, capabilities, _) = list.audience();
         let key = (server, era, capabilities, list.principal);
         let before = self
             .promised
             .remove(&key)
-            .filter(|p| now < p.until && *p.tools != **tools)
+            .filter(|p| now < p.until && !Arc::ptr_eq(&p.tools, tools) && *p.tools != **tools)
             .map(|p| p.tools);
-        let ttl = json::path(result, &["ttlMs"])
-            .and_then(|t| std::str::from_utf8(t).ok()?.trim().parse::<u64>().ok())
-            .filter(|ms| *ms > 0);
-        if let Some(ms) = ttl {
+        if let Some(ms) = list.ttl.filter(|ms| *ms > 0) {
             let promised = Promised {
                 tools: Arc::clone(tools),
                 until: now.saturating_add(Duration::from_millis(ms)),

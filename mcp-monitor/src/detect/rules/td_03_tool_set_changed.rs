@@ -95,14 +95,18 @@ impl Rule for ToolSetChanged {
         let announced = self.announced.remove(&listener()).is_some();
         let index = context.target.endpoint;
         let pinned = world.pins.endpoint(index).and_then(|e| e.mcp.tools.as_ref());
-        let name = label(world, index, &context.target.origin.host);
-        let now: BTreeSet<Arc<str>> = list.tools.iter().map(|t| Arc::clone(&t.name)).collect();
         let audience = (
             list.server.clone(),
             list.era.clone(),
             list.capabilities.clone(),
             list.principal,
         );
+        if list.again && pinned.is_none() {
+            self.listed.insert(listener(), audience);
+            return;
+        }
+        let name = label(world, index, &context.target.origin.host);
+        let now: BTreeSet<Arc<str>> = list.tools.iter().map(|t| Arc::clone(&t.name)).collect();
         let before = self.sets.get(&audience).cloned();
         let mut late = before.as_ref().map(|b| b.late.clone()).unwrap_or_default();
         let new: Vec<Arc<str>> = before

@@ -64,6 +64,9 @@ impl Rule for NewInput {
         let (SeenKind::Message { context, .. }, Some(list)) = (&seen.kind, world.tools) else {
             return;
         };
+        if list.again {
+            return;
+        }
         let index = context.target.endpoint;
         let audience = list.audience();
         for tool in list.tools.iter() {

@@ -3,8 +3,6 @@
 use super::prelude::*;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::baseline::Audience;
 
 const META: Meta = Meta {
@@ -32,12 +30,12 @@ const META: Meta = Meta {
 };
 
 /// `readOnlyHint` and `destructiveHint`, as far as said.
-type Hints = (Option<bool>, Option<bool>);
+type Latest = (Option<bool>, Option<bool>);
 
 /// The latest hints of each tool.
 #[derive(Default)]
 pub(super) struct AnnotationFlip {
-    hints: Remembered<(Audience, Arc<str>), Hints>,
+    hints: Remembered<(Audience, Arc<str>), Latest>,
 }
 
 impl Rule for AnnotationFlip {
@@ -53,15 +51,12 @@ impl Rule for AnnotationFlip {
         let (SeenKind::Message { context, .. }, Some(list)) = (&seen.kind, world.tools) else {
             return;
         };
+        if list.again {
+            return;
+        }
         let index = context.target.endpoint;
         for tool in list.tools.iter() {
-            let hint = |name: &str| {
-                tool.definition
-                    .get("annotations")?
-                    .get(name)
-                    .and_then(Value::as_bool)
-            };
-            let now = (hint("readOnlyHint"), hint("destructiveHint"));
+            let now = (tool.hints.read_only, tool.hints.destructive);
             let Some(before) = self.hints.insert((list.audience(), Arc::clone(&tool.name)), now) else {
                 continue;
             };

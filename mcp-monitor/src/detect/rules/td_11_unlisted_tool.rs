@@ -103,7 +103,11 @@ impl Rule for UnlistedTool {
 impl UnlistedTool {
     fn learn(&mut self, session: &Session, list: &ToolList) {
         let key = (session.client.clone(), session.server.clone());
-        let mut names = self.listed.peek(&key).cloned().unwrap_or_default();
+        let known = self.listed.peek(&key);
+        if known.is_some_and(|names| list.tools.iter().all(|tool| names.contains(&tool.name))) {
+            return self.listed.confirm(key);
+        }
+        let mut names = known.cloned().unwrap_or_default();
         for tool in list.tools.iter().take(MAX_NAMES.saturating_sub(names.len())) {
             names.insert(Arc::clone(&tool.name));
         }

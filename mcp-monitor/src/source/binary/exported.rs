@@ -242,7 +242,9 @@ const fn kinds(function: Function) -> &'static [ProbeKind] {
         Function::Read | Function::ReadEx | Function::Write | Function::WriteEx | Function::Handshake => {
             &[ProbeKind::Entry, ProbeKind::Return]
         }
-        Function::Shutdown
+        Function::HelloSent
+        | Function::HelloReceived
+        | Function::Shutdown
         | Function::Free
         | Function::SetFd
         | Function::SetReadFd

@@ -83,6 +83,10 @@ pub enum Function {
     WriteEx,
     /// `(object) -> status`: a handshake or a part of one. In Go a `context` follows the object.
     Handshake,
+    /// `(message) -> bytes`: a ClientHello is written, in Go.
+    HelloSent,
+    /// `(message, bytes)`: a ClientHello is read, in Go.
+    HelloReceived,
     /// `(object)`: says goodbye to the peer, or closes.
     Shutdown,
     /// `(object)`: its memory goes away.

@@ -448,6 +448,40 @@ fn go_is_found_by_its_table_and_returns_by_disassembly() {
 }
 
 #[test]
+fn go_hellos_are_met_where_they_are_whole() {
+    let names = [
+        GO[1],
+        GO[2],
+        "crypto/tls.(*Conn).clientHandshake",
+        "crypto/tls.(*clientHelloMsg).marshal",
+        "crypto/tls.(*clientHelloMsg).unmarshal",
+    ];
+    let file = go(
+        "go1.27.3",
+        ".gopclntab",
+        &names,
+        &go_function().repeat(names.len()),
+    );
+    let found = examine(&file).unwrap();
+    let places = |function| -> Vec<_> {
+        let probes = found.plans[0].probes.iter();
+        let probes = probes.filter(|probe| probe.function == function);
+        probes
+            .map(|probe| (probe.file_offset - CODE_OFFSET, probe.kind))
+            .collect()
+    };
+    assert_eq!(places(Function::Handshake), [(128, ProbeKind::Entry)]);
+    assert_eq!(
+        places(Function::HelloSent),
+        [
+            (192 + 8, ProbeKind::ReturnSite),
+            (192 + 11, ProbeKind::ReturnSite)
+        ]
+    );
+    assert_eq!(places(Function::HelloReceived), [(256, ProbeKind::Entry)]);
+}
+
+#[test]
 fn go_that_cannot_be_read_is_refused_with_the_reason() {
     let code = go_function().repeat(3);
     let why = |file: Vec<u8>| examine(&file).unwrap().unreadable;

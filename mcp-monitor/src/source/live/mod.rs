@@ -156,8 +156,8 @@ pub enum LiveRecord {
         socket: Option<u64>,
         /// Number of the library's file.
         target: u32,
-        /// Where in the object `memory` lies.
-        memory_at: u32,
+        /// Where in the object `memory` lies; `None` if it is the `client_random` itself.
+        memory_at: Option<u32>,
         /// Memory in which the `client_random` of the connection is, as a rule with secrets beside it.
         memory: Zeroizing<Vec<u8>>,
     },

@@ -235,7 +235,7 @@ impl Reader {
             process: self.attribution.process(head.pid, &head.comm, head.cgroup),
             socket: cookie(head.socket),
             target: head.target,
-            memory_at: head.at,
+            memory_at: (head.exact == 0).then_some(head.at),
             memory: Zeroizing::new(memory.to_vec()),
         });
         Some(())

@@ -9,8 +9,8 @@
 //! probes sit on the return instructions. A goroutine may return on another thread than it entered on; it
 //! is told by the register that holds it (R14 on x86, X28 on ARM).
 //!
-//! Where the connection's socket lies would take offsets of Go's structures; none are assumed. The socket
-//! is known from the write inside the call, as for the other libraries.
+//! No offset of Go's structures is assumed. A connection is told by its ClientHello, which the goroutine that
+//! shakes hands writes or reads as the bytes that go over the wire.
 
 mod build;
 mod pclntab;
@@ -26,12 +26,15 @@ use super::{
     image::{Image, Machine},
 };
 
-/// Functions of interest; without the first two nothing can be read.
+/// Functions of interest; without the first two nothing can be read, without the others less is known of it.
 const NAMES: &[(&str, Function)] = &[
     ("crypto/tls.(*Conn).Read", Function::Read),
     ("crypto/tls.(*Conn).Write", Function::Write),
     ("crypto/tls.(*Conn).Close", Function::Shutdown),
-    ("crypto/tls.(*Conn).handshakeContext", Function::Handshake),
+    ("crypto/tls.(*Conn).clientHandshake", Function::Handshake),
+    ("crypto/tls.(*Conn).serverHandshake", Function::Handshake),
+    ("crypto/tls.(*clientHelloMsg).marshal", Function::HelloSent),
+    ("crypto/tls.(*clientHelloMsg).unmarshal", Function::HelloReceived),
 ];
 const NEEDED: usize = 2;
 
@@ -55,9 +58,13 @@ pub(super) fn plan(image: &Image<'_>) -> Result<Option<Plan>, Unreadable> {
     }
     let text = text_start(image, &functions)?;
     let mut probes = Vec::new();
-    for ((symbol, function), found) in NAMES.iter().zip(&functions.found) {
+    for (index, ((symbol, function), found)) in NAMES.iter().zip(&functions.found).enumerate() {
         let Some(found) = found else { continue };
-        place(image, text, symbol, *function, *found, &mut probes)?;
+        match place(image, text, symbol, *function, *found) {
+            Ok(places) => probes.extend(places),
+            Err(why) if index < NEEDED => return Err(why),
+            Err(_) => {}
+        }
     }
     probes.sort_by_key(|probe| (probe.file_offset, probe.kind));
     Ok(Some(Plan {
@@ -129,8 +136,7 @@ fn place(
     symbol: &'static str,
     function: Function,
     found: Found,
-    probes: &mut Vec<Probe>,
-) -> Result<(), Unreadable> {
+) -> Result<Vec<Probe>, Unreadable> {
     let library = Library::Go;
     let misunderstood = Unreadable::Code { library, symbol };
     let entry = text
@@ -147,9 +153,17 @@ fn place(
         file_offset,
         kind,
     };
-    probes.push(probe(at(entry)?, ProbeKind::Entry));
-    if function == Function::Shutdown {
-        return Ok(());
+    let (entered, returned) = match function {
+        Function::Read | Function::Write => (true, true),
+        Function::HelloSent => (false, true),
+        _ => (true, false),
+    };
+    let mut probes = Vec::new();
+    if entered {
+        probes.push(probe(at(entry)?, ProbeKind::Entry));
+    }
+    if !returned {
+        return Ok(probes);
     }
     let code = image
         .memory(entry, found.size)
@@ -160,5 +174,5 @@ fn place(
     for site in sites {
         probes.push(probe(at(entry.saturating_add(site))?, ProbeKind::ReturnSite));
     }
-    Ok(())
+    Ok(probes)
 }

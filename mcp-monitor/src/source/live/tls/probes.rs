@@ -20,13 +20,20 @@ use crate::source::{
 };
 
 /// Programs on functions.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 13] = [
     "mcp_tls_write",
     "mcp_tls_write_ex",
     "mcp_tls_read",
     "mcp_tls_read_ex",
     "mcp_tls_return",
     "mcp_tls_free",
+    "mcp_go_write",
+    "mcp_go_read",
+    "mcp_go_return",
+    "mcp_go_close",
+    "mcp_go_handshake",
+    "mcp_go_hello_sent",
+    "mcp_go_hello_received",
 ];
 const EXEC: &str = "mcp_exec";
 
@@ -101,7 +108,7 @@ impl Probes {
             .flat_map(|plan| plan.probes.iter().map(|probe| (plan.library, probe)))
             .filter_map(|(library, probe)| Some((program(library, probe)?, probe.file_offset)))
             .collect();
-        wanted.sort_by_key(|(program, offset)| (*program != RETURN, *offset));
+        wanted.sort_by_key(|(program, offset)| (![RETURN, GO_RETURN].contains(program), *offset));
         for (program, offset) in wanted {
             match attach(programs, program, target, offset) {
                 Ok(link) => links.push(link),
@@ -144,12 +151,14 @@ fn watch_exec(programs: &mut Ebpf) -> Result<(), LiveError> {
 }
 
 const RETURN: &str = "mcp_tls_return";
+const GO_RETURN: &str = "mcp_go_return";
 
 /// The program that belongs on a place; `None` where none is needed.
 const fn program(library: Library, probe: &Probe) -> Option<&'static str> {
     match library {
         Library::OpenSsl | Library::BoringSsl | Library::GnuTls => {}
-        Library::Go | Library::Rustls | Library::Unknown => return None,
+        Library::Go => return go_program(probe),
+        Library::Rustls | Library::Unknown => return None,
     }
     match (probe.function, probe.kind) {
         (Function::Write, ProbeKind::Entry) => Some("mcp_tls_write"),
@@ -160,6 +169,19 @@ const fn program(library: Library, probe: &Probe) -> Option<&'static str> {
             Some(RETURN)
         }
         (Function::Free, ProbeKind::Entry) => Some("mcp_tls_free"),
+        _ => None,
+    }
+}
+
+const fn go_program(probe: &Probe) -> Option<&'static str> {
+    match (probe.function, probe.kind) {
+        (Function::Write, ProbeKind::Entry) => Some("mcp_go_write"),
+        (Function::Read, ProbeKind::Entry) => Some("mcp_go_read"),
+        (Function::Write | Function::Read, ProbeKind::ReturnSite) => Some(GO_RETURN),
+        (Function::Shutdown, ProbeKind::Entry) => Some("mcp_go_close"),
+        (Function::Handshake, ProbeKind::Entry) => Some("mcp_go_handshake"),
+        (Function::HelloSent, ProbeKind::ReturnSite) => Some("mcp_go_hello_sent"),
+        (Function::HelloReceived, ProbeKind::Entry) => Some("mcp_go_hello_received"),
         _ => None,
     }
 }

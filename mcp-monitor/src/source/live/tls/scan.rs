@@ -27,6 +27,9 @@ const LOOKS: [Duration; 3] = [
     Duration::from_millis(200),
     Duration::from_secs(1),
 ];
+/// How long a file keeps its probes after it was last seen in use: programs that are run again and again are
+/// then watched from their first byte. Meanwhile a deleted file keeps its room.
+const GRACE: Duration = Duration::from_secs(60);
 /// Processes told of and not looked at yet; of more, the next full scan takes care.
 const MAX_TOLD: usize = 4096;
 /// Looks that wait for their time.
@@ -155,8 +158,10 @@ struct Scan {
     targets: BTreeMap<u32, FileKey>,
     free: Vec<u32>,
     looks: VecDeque<(Instant, usize, u32)>,
-    /// Targets that the full scan under way found in use.
+    /// Targets found in use since the last full scan.
     used: BTreeSet<u32>,
+    /// When the full scan last found them in use.
+    seen: HashMap<u32, Instant>,
 }
 
 impl Scan {
@@ -171,6 +176,7 @@ impl Scan {
             free: Vec::new(),
             looks: VecDeque::new(),
             used: BTreeSet::new(),
+            seen: HashMap::new(),
         }
     }
 
@@ -220,20 +226,28 @@ impl Scan {
     fn all(&mut self) {
         self.namespaces.clear();
         self.places.clear();
-        self.used.clear();
         // The machine's own, whether or not a process below the cgroup runs yet: the first may be over
         // before it was looked at.
         self.lying_ready(std::process::id());
         for pid in process::all() {
             self.process(pid);
         }
+        let now = Instant::now();
+        for number in std::mem::take(&mut self.used) {
+            self.seen.insert(number, now);
+        }
         let unused: Vec<u32> = self
             .targets
             .keys()
-            .filter(|number| !self.used.contains(number))
+            .filter(|number| {
+                self.seen
+                    .get(*number)
+                    .is_none_or(|seen| later(*seen, GRACE) < now)
+            })
             .copied()
             .collect();
         for number in unused {
+            self.seen.remove(&number);
             if let Some(key) = self.targets.remove(&number) {
                 self.files.remove(&key);
                 self.free.push(number);
