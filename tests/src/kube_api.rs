@@ -1,10 +1,11 @@
-//! The part of the Kubernetes API that the monitor asks, and nothing more: pods of one node, list and watch.
+//! The part of the Kubernetes API that the monitor asks, and nothing more: pods of one node, list and watch; Events,
+//! create and patch.
 //!
 //! No API server can be had here. This one is strict instead: a request that a real one would refuse, or that
 //! asks for more than the chart's ClusterRole allows, is refused and remembered as a complaint.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,8 @@ struct State {
     lists: u64,
     watches: u64,
     complaints: Vec<String>,
+    /// By namespace and name.
+    events: BTreeMap<String, Value>,
 }
 
 type Shared = Arc<(Mutex<State>, Condvar)>;
@@ -152,6 +155,16 @@ impl KubeApi {
         state.lists >= lists && state.watches >= watches
     }
 
+    /// Events that were written, by `NAMESPACE/NAME`.
+    pub fn events(&self) -> BTreeMap<String, Value> {
+        lock(&self.shared).events.clone()
+    }
+
+    /// Forgets them, as the API does after an hour.
+    pub fn expire_events(&self) {
+        lock(&self.shared).events.clear();
+    }
+
     /// What a real server would have refused.
     pub fn complaints(&self) -> Vec<String> {
         lock(&self.shared).complaints.clone()
@@ -167,6 +180,7 @@ fn serve(stream: &TcpStream, shared: &Shared, node: &str, token: &str) {
             return;
         }
         let mut authorization = String::new();
+        let (mut length, mut kind) = (0_usize, String::new());
         loop {
             let mut header = String::new();
             if reader.read_line(&mut header).unwrap_or(0) == 0 {
@@ -175,17 +189,36 @@ fn serve(stream: &TcpStream, shared: &Shared, node: &str, token: &str) {
             if header.trim().is_empty() {
                 break;
             }
-            if let Some((name, value)) = header.split_once(':')
-                && name.eq_ignore_ascii_case("authorization")
+            match header
+                .split_once(':')
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.trim()))
             {
-                value.trim().clone_into(&mut authorization);
+                Some((name, value)) if name == "authorization" => value.clone_into(&mut authorization),
+                Some((name, value)) if name == "content-type" => value.clone_into(&mut kind),
+                Some((name, value)) if name == "content-length" => length = value.parse().unwrap_or(0),
+                _ => {}
             }
+        }
+        let mut body = vec![0; length];
+        if reader.read_exact(&mut body).is_err() {
+            return;
         }
         let answered = if lock(shared).away {
             refuse(stream, 503, "ServiceUnavailable", "away")
         } else if authorization != format!("Bearer {token}") {
             complain(shared, "no or a wrong token");
             refuse(stream, 401, "Unauthorized", "Unauthorized")
+        } else if request.contains("/apis/events.k8s.io/") {
+            let written = write_event(shared, request.trim(), &kind, &body);
+            match written {
+                Ok((code, event)) => send(&mut &*stream, code, &event),
+                Err((code, reason, message)) => {
+                    if code != 404 && code != 409 {
+                        complain(shared, format!("{} {message}", request.trim()));
+                    }
+                    refuse(stream, code, reason, &message)
+                }
+            }
         } else {
             answer(stream, shared, node, request.trim())
         };
@@ -235,6 +268,109 @@ fn answer(stream: &TcpStream, shared: &Shared, node: &str, request: &str) -> std
             refuse(stream, 400, "BadRequest", "no version")
         }
     }
+}
+
+/// Creates or patches an Event, with the checks of the API's validation.
+fn write_event(
+    shared: &Shared,
+    request: &str,
+    kind: &str,
+    body: &[u8],
+) -> Result<(u16, Value), (u16, &'static str, String)> {
+    let invalid = |message: String| (422, "Invalid", message);
+    let mut words = request.split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let path = target.split('?').next().unwrap_or_default();
+    let parts: Vec<&str> = path
+        .trim_start_matches("/apis/events.k8s.io/v1/namespaces/")
+        .split('/')
+        .collect();
+    let body: Value = serde_json::from_slice(body).map_err(|error| (400, "BadRequest", error.to_string()))?;
+    let mut state = lock(shared);
+    match (method, parts.as_slice()) {
+        ("POST", [namespace, "events"]) => {
+            if kind != "application/json" {
+                return Err((415, "UnsupportedMediaType", kind.to_owned()));
+            }
+            check_event(namespace, &body).map_err(invalid)?;
+            let name = format!(
+                "{namespace}/{}",
+                body["metadata"]["name"].as_str().unwrap_or_default()
+            );
+            if state.events.contains_key(&name) {
+                return Err((409, "AlreadyExists", format!("{name} already exists")));
+            }
+            state.events.insert(name, body.clone());
+            Ok((201, body))
+        }
+        ("PATCH", [namespace, "events", name]) => {
+            if kind != "application/merge-patch+json" {
+                return Err((415, "UnsupportedMediaType", kind.to_owned()));
+            }
+            let Some(event) = state.events.get_mut(&format!("{namespace}/{name}")) else {
+                return Err((404, "NotFound", format!("{name} not found")));
+            };
+            let fields = body.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>());
+            if fields.as_deref() != Some(&["series".to_owned()]) {
+                return Err(invalid(format!("field is immutable: {body}")));
+            }
+            event["series"] = body["series"].clone();
+            check_event(namespace, event).map_err(invalid)?;
+            Ok((200, event.clone()))
+        }
+        _ => Err((
+            403,
+            "Forbidden",
+            "events can be created and patched, nothing else".to_owned(),
+        )),
+    }
+}
+
+fn check_event(namespace: &str, event: &Value) -> std::result::Result<(), String> {
+    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    let bounded = |path: &str, most: usize| {
+        let found = text(path);
+        match found.is_empty() || found.len() > most {
+            true => Err(format!("{path}: {found:?}")),
+            false => Ok(()),
+        }
+    };
+    let time = |path: &str| {
+        // RFC 3339 with six digits.
+        let found = text(path);
+        match found.len() == 27 && found.ends_with('Z') && found.as_bytes()[19] == b'.' {
+            true => Ok(()),
+            false => Err(format!("{path}: {found:?}")),
+        }
+    };
+    bounded("/metadata/name", 253)?;
+    bounded("/reportingController", 63 + 1 + 253)?;
+    bounded("/reportingInstance", 128)?;
+    bounded("/action", 128)?;
+    bounded("/reason", 128)?;
+    bounded("/note", 1024)?;
+    bounded("/regarding/name", 253)?;
+    time("/eventTime")?;
+    if !["Normal", "Warning"].contains(&text("/type")) {
+        return Err(format!("type: {:?}", text("/type")));
+    }
+    if !text("/reportingController").contains('/') {
+        return Err("reportingController: no qualified name".to_owned());
+    }
+    let place = match text("/regarding/namespace") {
+        "" => "default",
+        place => place,
+    };
+    if text("/metadata/namespace") != namespace || place != namespace {
+        return Err(format!("namespace: {namespace:?} of {place:?}"));
+    }
+    if let Some(series) = event.get("series").filter(|series| !series.is_null()) {
+        if series["count"].as_i64() < Some(2) {
+            return Err(format!("series.count: {series}"));
+        }
+        time("/series/lastObservedTime")?;
+    }
+    Ok(())
 }
 
 fn refuse(mut stream: &TcpStream, code: u16, reason: &str, message: &str) -> std::io::Result<()> {

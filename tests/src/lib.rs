@@ -37,4 +37,6 @@ pub mod recorded;
 #[cfg(target_os = "linux")]
 pub mod scene;
 #[cfg(target_os = "linux")]
+pub mod streams;
+#[cfg(target_os = "linux")]
 pub mod undo;

@@ -199,6 +199,8 @@ pub enum Answer {
     Ok,
     /// Answers with a status, and further header fields.
     Status(u16, &'static str),
+    /// Takes it, and answers with this body.
+    Body(&'static [u8]),
     /// Never answers.
     Stall,
     /// Reads half of it and closes.
@@ -309,6 +311,10 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Request>>, script: &Mutex<std::vec:
         }
         let written = match answer {
             Answer::Ok => out.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok"),
+            Answer::Body(body) => {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                out.write_all(&[head.as_bytes(), body].concat())
+            }
             Answer::Status(status, fields) => {
                 out.write_all(format!("HTTP/1.1 {status} X\r\n{fields}Content-Length: 0\r\n\r\n").as_bytes())
             }

@@ -14,6 +14,7 @@ use mcp_monitor_tests::monitor::{Monitor, Options};
 use mcp_monitor_tests::peers::{self, Client, Server};
 use mcp_monitor_tests::privileges;
 use mcp_monitor_tests::process::Process;
+use mcp_monitor_tests::receivers::{Alertmanager, eventually};
 use mcp_monitor_tests::scene::{Family, NAME, ROGUE, Scene};
 use mcp_monitor_tests::undo::TempDir;
 use serde_json::{Value, json};
@@ -83,6 +84,11 @@ struct Stage {
 impl Stage {
     /// The name is at a host that the pins do not approve, so that each session is an alert.
     fn new(pins: &str, known: &[Value]) -> Result<Self> {
+        Self::with(pins, known, "")
+    }
+
+    /// With a further sink.
+    fn with(pins: &str, known: &[Value], sink: &str) -> Result<Self> {
         let dir = TempDir::new()?;
         let api = KubeApi::start(NODE, TOKEN)?;
         for pod in known {
@@ -94,7 +100,11 @@ impl Stage {
             Ok(path)
         };
         file("kubeconfig", &api.kubeconfig())?;
-        let config = format!("kubernetes: {{identity: always, kubeconfig: kubeconfig, node: {NODE}}}\n");
+        let config = format!(
+            "kubernetes: {{identity: always, kubeconfig: kubeconfig, node: {NODE}}}\n\
+             spool: {{dir: spool}}\n\
+             sinks: [{{type: kubernetes, kubeconfig: kubeconfig, rules: [DST]}}{sink}]\n"
+        );
         let scene = Scene::new()?;
         scene.place(ROGUE, &[Family::V4]);
         let monitor = Monitor::start(&Options {
@@ -242,4 +252,72 @@ fn an_api_that_is_away_costs_names_and_nothing_else() {
         Ok(())
     };
     run().expect("sessions in pods");
+}
+
+#[test]
+fn alerts_are_events_on_their_pods() {
+    if !ready("alerts_are_events_on_their_pods") {
+        return;
+    }
+    let run = || -> Result<()> {
+        let dir = TempDir::new()?;
+        let alertmanager = Alertmanager::start(dir.path())?;
+        let sink = format!(
+            ", {{type: alertmanager, url: 'http://127.0.0.1:{}', rules: [DST]}}",
+            alertmanager.port
+        );
+        let known = [pod(FIRST, "team-a", "agent"), pod(SECOND, "team-b", "other")];
+        let stage = Stage::with(PINS, &known, &sink)?;
+        let api = &stage.api;
+        stage.session(FIRST)?;
+        stage.session(SECOND)?;
+        let named = || -> Vec<(String, Value)> {
+            let events = api.events().into_iter();
+            events
+                .map(|(name, event)| (name, event["regarding"]["uid"].clone()))
+                .collect()
+        };
+        eventually("an Event for each pod", || Ok(named().len() == 2))?;
+        let (name, event) = api.events().into_iter().next().context("an Event")?;
+        ensure!(name.starts_with("team-a/agent-7d9f8b6c54-x2x4q."), "{name}");
+        assert_eq!(event["regarding"]["uid"], FIRST);
+        assert_eq!(
+            (&event["reason"], &event["type"]),
+            (&json!("AddressDrift"), &json!("Warning"))
+        );
+        let note = event["note"].as_str().unwrap_or_default();
+        ensure!(
+            note.starts_with("DST-02 high: ") && note.contains("market-data"),
+            "{note}"
+        );
+        // And at a real Alertmanager, by what people route by.
+        let label = |alert: &Value, name: &str| alert["labels"][name].as_str().unwrap_or_default().to_owned();
+        let routed = || -> Result<Vec<[String; 4]>> {
+            let held = alertmanager.alerts()?;
+            let labels = |a: &Value| ["rule", "namespace", "pod", "workload"].map(|name| label(a, name));
+            Ok(held.iter().map(labels).collect())
+        };
+        for (namespace, name) in [("team-a", "agent"), ("team-b", "other")] {
+            let pod = format!("{name}-7d9f8b6c54-x2x4q");
+            let wanted = ["DST-02", namespace, &pod, name].map(str::to_owned);
+            eventually("the alert at Alertmanager", || Ok(routed()?.contains(&wanted)))?;
+        }
+        // The same again, while the API is away: nothing is lost, and it is the same Event.
+        api.set_away(true);
+        stage.session(FIRST)?;
+        api.set_away(false);
+        let again = || Ok(api.events()[&name]["series"]["count"].as_u64() >= Some(2));
+        eventually("the Event is a series", again)?;
+        assert_eq!(named().len(), 2);
+        let watched = stage.monitor.stop()?;
+        let sink = &watched.summary["sinks"]["kubernetes"];
+        assert_eq!(
+            (&sink["spooled"], &sink["dropped"]["rejected"]),
+            (&json!(0), &json!(0)),
+            "{sink}"
+        );
+        assert_eq!(api.complaints(), [""; 0]);
+        Ok(())
+    };
+    run().expect("Events on pods");
 }

@@ -4,8 +4,7 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc,
@@ -24,32 +23,11 @@ use tokio::{
 };
 
 use super::{Failure, args::ReloadArgs};
-use crate::config::{ConfigError, pins::Pins};
+use crate::config::{ConfigError, mark::Mark, pins::Pins};
 
 /// How often the file is looked at. Its link is followed each time, so that a mounted ConfigMap, whose
 /// link is swapped, counts as changed.
 const LOOK: Duration = Duration::from_secs(2);
-
-/// What tells a file from the one before it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Mark {
-    device: u64,
-    inode: u64,
-    modified: (i64, i64),
-    size: u64,
-}
-
-impl Mark {
-    fn of(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok()?;
-        Some(Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            size: meta.size(),
-        })
-    }
-}
 
 /// Waits for changes of the pins file and sends those that are right; what is wrong is told and
 /// counted in `refused`, and the pins in force stay.

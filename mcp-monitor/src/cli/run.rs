@@ -62,7 +62,7 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     options.wanted.alerts |= keeper.is_some() || service.shows();
     options.wanted.flows |= service.shows();
     options.progress = service.board.progress.clone();
-    let sinks = sinks::start(&policy.program)?;
+    let sinks = sinks::start(&policy.program)?.map(Rc::new);
     if let Some(sinks) = &sinks {
         sinks::want(sinks, &mut options.wanted);
     }
@@ -81,12 +81,16 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     options.identity = identity(&policy.program, &options.source.pods)?;
     let mut out = output::Detached::start(&args.output)?;
     let lost = out.lost();
+    let pushed = sinks.clone();
     let sinks_status = sinks.as_ref().map(|sinks| sinks.status());
     let board = service.board.clone();
     options.publish = Some(Box::new(move |mut status| {
         status.summary.dropped.insert("records_unwritten", lost());
         status.summary.sinks = sinks_status.as_ref().map(|sinks| sinks.snapshot());
         board.publish(status);
+        if let Some(sinks) = &pushed {
+            sinks::offer_metrics(sinks, &board);
+        }
     }));
     let board = service.board.clone();
     let watched = watch(
@@ -112,7 +116,8 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     if let Some(keeper) = &keeper {
         keeper.borrow_mut().try_keep(Some(Changes::default()), &[]);
     }
-    if let Some(sinks) = sinks {
+    // The loop that the other one was given to is over.
+    if let Some(sinks) = sinks.and_then(Rc::into_inner) {
         let status = sinks.status();
         sinks.finish(sinks::GRACE);
         outcome.summary.sinks = Some(status.snapshot());

@@ -1,6 +1,6 @@
 //! Sinks of a run: what the engine finds goes to them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     Failure,
@@ -10,9 +10,10 @@ use crate::{
     config::program::Program,
     pipeline::{correlator::Wanted, record::Record},
     sink::{
-        delivery::{Entry, Kind, Sender, Sinks, wall},
+        delivery::{Entry, Kind, MakeSender, Sender, Sinks, wall},
         settings::{self, Setting},
     },
+    telemetry::{board::Board, push},
 };
 
 /// How long sinks may go on at the end.
@@ -24,9 +25,11 @@ pub(super) fn start(program: &Program) -> Result<Option<Sinks>, Failure> {
     if settings.is_empty() {
         return Ok(None);
     }
-    let lines = settings
-        .into_iter()
-        .map(|Setting { plan, target }| (plan, Box::new(move || target.sender()) as _));
+    let lines = settings.into_iter().enumerate().map(|(at, setting)| {
+        let section = program.sinks.clone();
+        let make: MakeSender = Box::new(move || settings::make(&section, at));
+        (setting.plan, make)
+    });
     Sinks::start(lines.collect()).map(Some).map_err(Failure::work)
 }
 
@@ -57,6 +60,13 @@ pub(super) fn offer(sinks: &Sinks, records: &[Record]) {
     }
 }
 
+/// Gives the numbers of `/metrics` to the sinks for which it is time.
+pub(super) fn offer_metrics(sinks: &Sinks, board: &Board) {
+    sinks.offer_metrics(Instant::now(), || {
+        Entry::new(Kind::Metrics, push::record(board).to_string().as_bytes(), "")
+    });
+}
+
 /// Asks each sink whether its receiver can be reached; with `send`, gives it a test alert too.
 pub(super) fn check(program: &Program, send: bool) -> Result<Vec<Item>, Failure> {
     let settings = settings::read(&program.sinks)?;
@@ -71,13 +81,14 @@ pub(super) fn check(program: &Program, send: bool) -> Result<Vec<Item>, Failure>
 }
 
 fn check_one(runtime: &tokio::runtime::Runtime, setting: Setting, send: bool) -> Item {
-    let Setting { plan, target } = setting;
+    let Setting { plan, target, .. } = setting;
     let what = format!("sink {} ({})", plan.name, plan.kind);
     let bad = |error: String| {
         Item::new(what.clone(), State::Degraded, error)
             .costs("records wait in its spool, or in memory, until that is set right")
     };
-    let mut sender = match target.sender() {
+    let made = runtime.block_on(async { target.sender() });
+    let mut sender = match made {
         Ok(sender) => sender,
         Err(error) => return bad(error),
     };

@@ -15,9 +15,9 @@ use super::{
     limits::{Unit, read_duration},
     origin::OriginFiles,
     plaintext::Plaintext,
-    quantity::{parse_bytes, show_bytes, show_duration},
+    quantity::{show_bytes, show_duration},
     sinks::{SinkSection, Spool},
-    yaml::{MAX_FILE_BYTES, Node, Reader, Value},
+    yaml::{MAX_FILE_BYTES, Node, Reader},
 };
 
 pub use super::{
@@ -346,11 +346,7 @@ fn source(r: &Reader<'_>, node: &Node) -> Result<Source, ConfigError> {
         match key.name.as_str() {
             "cgroup" => source.cgroup = Some(r.text(node, "cgroup")?.into()),
             "ring_bytes" => {
-                let bytes = match &node.value {
-                    Value::Text(text) => parse_bytes(text),
-                    Value::Int(number) => u64::try_from(*number).ok(),
-                    _ => None,
-                };
+                let bytes = node.bytes();
                 let fits = bytes
                     .filter(|b| RING.contains(b))
                     .and_then(|b| u32::try_from(b).ok());

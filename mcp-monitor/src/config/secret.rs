@@ -1,6 +1,11 @@
 //! Secrets that the configuration names: by file or by environment variable, never by value.
 
-use std::{fmt, fs::File, io::Read as _, path::Path};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
 
 use zeroize::Zeroizing;
 
@@ -34,12 +39,32 @@ impl Secret {
         Self(Zeroizing::new(text.into()))
     }
 
+    /// `text` without the secret, where the other side may have quoted it.
+    pub fn mask(&self, text: &str) -> String {
+        match self.expose() {
+            "" => text.to_owned(),
+            secret => text.replace(secret, "***"),
+        }
+    }
+
     /// Reads `{file: PATH}` (relative to `folder`) or `{env: NAME}`.
     ///
     /// # Errors
     ///
-    /// Another form, or a file or variable that is not there or empty. What it holds is never in the error.
+    /// Another form, or a file or variable that is not there, empty or of several lines. What it holds is never
+    /// in the error.
     pub fn read(r: &Reader<'_>, node: &Node, folder: &Path, what: &str) -> Result<Self, ConfigError> {
+        Self::read_marked(r, node, folder, what, &mut |_| {})
+    }
+
+    /// As [`Self::read`]; `file` is told of a file before it is read.
+    pub(crate) fn read_marked(
+        r: &Reader<'_>,
+        node: &Node,
+        folder: &Path,
+        what: &str,
+        file: &mut dyn FnMut(&Path),
+    ) -> Result<Self, ConfigError> {
         let entries = match r.map(node, what, &["file", "env"]) {
             Ok([entry]) => entry,
             Ok(_) => return Err(r.at(node, format!("no single source for {what}"), FORM)),
@@ -52,11 +77,8 @@ impl Secret {
         let name = r.text(node, &key.name)?;
         let found = if key.name == "file" {
             let path = folder.join(name);
-            let mut text = String::new();
-            File::open(&path)
-                .and_then(|file| file.take(MOST).read_to_string(&mut text))
-                .map(|_| text)
-                .map_err(|error| format!("{what} in {}: {error}", path.display()))
+            file(&path);
+            read_text(&path).map_err(|error| format!("{what} in {}: {error}", path.display()))
         } else {
             std::env::var(name).map_err(|_| format!("{what}: the environment has no text in {name}"))
         };
@@ -64,8 +86,26 @@ impl Secret {
         if secret.expose().is_empty() {
             return Err(r.at(node, format!("{what}: {name} is empty"), "a secret"));
         }
+        if secret.expose().contains(['\n', '\r']) {
+            return Err(r.at(
+                node,
+                format!("{what}: {name} has several lines"),
+                "a secret of one line",
+            ));
+        }
         Ok(secret)
     }
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = Zeroizing::new(String::new());
+    let read = File::open(path)?
+        .take(MOST.saturating_add(1))
+        .read_to_string(&mut text)?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > MOST {
+        return Err(io::Error::other(format!("more than {MOST} bytes")));
+    }
+    Ok(std::mem::take(&mut *text))
 }
 
 #[cfg(test)]
@@ -76,11 +116,14 @@ mod tests {
     fn is_read_and_never_shown() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("t"), "hunter2hunter2\n").unwrap();
+        std::fs::write(dir.path().join("two"), "hunter2\nhunter2\n").unwrap();
+        std::fs::write(dir.path().join("large"), vec![b'h'; 70_000]).unwrap();
         let r = Reader { file: "c.yaml" };
         let read = |text: &str| Secret::read(&r, &r.read(text).unwrap(), dir.path(), "token");
         let secret = read("{file: t}").unwrap();
         assert_eq!(secret.expose(), "hunter2hunter2");
         assert_eq!(format!("{secret:?}"), "Secret");
+        assert_eq!(secret.mask("said hunter2hunter2"), "said ***");
         for (text, expected) in [
             (
                 "hunter2hunter2",
@@ -92,6 +135,8 @@ mod tests {
                 "{env: MCP_MONITOR_NO_SUCH_VARIABLE}",
                 "c.yaml:1:7: token: the environment has no text",
             ),
+            ("{file: two}", "c.yaml:1:8: token: two has several lines"),
+            ("{file: large}", "c.yaml:1:8: token in "),
             ("{value: hunter2}", "c.yaml:1:2: unknown key \"value\" in token"),
         ] {
             let error = read(text).unwrap_err().to_string();

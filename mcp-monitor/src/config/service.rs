@@ -13,6 +13,7 @@ use super::{
     program::Key,
     quantity::show_duration,
     secret::Secret,
+    section::{key, names},
     yaml::{Node, Reader},
 };
 
@@ -114,18 +115,6 @@ impl Default for Service {
     }
 }
 
-macro_rules! key {
-    ($section:literal, $name:literal, $form:literal, $default:expr, $about:literal) => {
-        Key {
-            section: $section,
-            name: $name,
-            form: $form,
-            default: || $default,
-            about: $about,
-        }
-    };
-}
-
 pub(super) const KEYS: &[Key] = &[
     key!(
         "http",
@@ -213,13 +202,6 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-fn names(section: &str) -> Vec<&'static str> {
-    KEYS.iter()
-        .filter(|k| k.section == section)
-        .map(|k| k.name)
-        .collect()
-}
-
 fn address(r: &Reader<'_>, node: &Node, what: &str) -> Result<SocketAddr, ConfigError> {
     let text = r.text(node, what)?;
     text.parse().map_err(|_| {
@@ -236,7 +218,7 @@ impl Http {
         let mut http = Self::default();
         let (mut cert, mut key_file, mut client_ca) = (None, None, None);
         let mut listen_at = node;
-        for (key, node) in r.map(node, "http", &names("http"))? {
+        for (key, node) in r.map(node, "http", &names(KEYS, "http"))? {
             let name = key.name.as_str();
             let kept = |most: u64| {
                 let n = r.whole(node, name, 0)?;
@@ -284,7 +266,7 @@ impl Http {
 impl Log {
     pub(super) fn read(r: &Reader<'_>, node: &Node) -> Result<Self, ConfigError> {
         let mut log = Self::default();
-        for (key, node) in r.map(node, "log", &names("log"))? {
+        for (key, node) in r.map(node, "log", &names(KEYS, "log"))? {
             let text = r.text(node, &key.name)?;
             match (key.name.as_str(), text) {
                 ("format", "text") => log.format = LogFormat::Text,
@@ -309,7 +291,7 @@ impl Log {
 impl Service {
     pub(super) fn read(r: &Reader<'_>, node: &Node) -> Result<Self, ConfigError> {
         let mut service = Self::default();
-        for (key, node) in r.map(node, "service", &names("service"))? {
+        for (key, node) in r.map(node, "service", &names(KEYS, "service"))? {
             match key.name.as_str() {
                 "grace" => service.grace = read_duration(r, node, "grace")?,
                 "stuck_after" => {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::{
     ConfigError,
     program::Key,
-    quantity::{parse_bytes, show_bytes},
-    yaml::{Node, Reader, Value},
+    quantity::show_bytes,
+    yaml::{Node, Reader},
 };
 
 const SMALLEST: u64 = 64 << 10;
@@ -68,11 +68,7 @@ impl Spool {
                 spool.dir = folder.join(r.text(node, "dir")?);
                 continue;
             }
-            let bytes = match &node.value {
-                Value::Text(text) => parse_bytes(text),
-                Value::Int(number) => u64::try_from(*number).ok(),
-                _ => None,
-            };
+            let bytes = node.bytes();
             spool.max_bytes = bytes
                 .filter(|bytes| *bytes >= SMALLEST)
                 .ok_or_else(|| r.at(node, "bad size for max_bytes", "a size from 64KiB, such as 64MiB"))?;

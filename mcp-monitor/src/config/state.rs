@@ -9,8 +9,9 @@ use super::{
     ConfigError,
     limits::read_duration,
     program::Key,
-    quantity::{parse_bytes, show_bytes, show_duration},
-    yaml::{Node, Reader, Value},
+    quantity::{show_bytes, show_duration},
+    section::{key, names},
+    yaml::{Node, Reader},
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -78,18 +79,6 @@ impl Default for Baseline {
             max_facts: 65_536,
         }
     }
-}
-
-macro_rules! key {
-    ($section:literal, $name:literal, $form:literal, $default:expr, $about:literal) => {
-        Key {
-            section: $section,
-            name: $name,
-            form: $form,
-            default: || $default,
-            about: $about,
-        }
-    };
 }
 
 pub(super) const KEYS: &[Key] = &[
@@ -186,25 +175,14 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-fn names(section: &str) -> Vec<&'static str> {
-    KEYS.iter()
-        .filter(|k| k.section == section)
-        .map(|k| k.name)
-        .collect()
-}
-
 impl State {
     pub(super) fn read(r: &Reader<'_>, node: &Node, folder: &Path) -> Result<Self, ConfigError> {
         let mut state = Self::default();
-        for (key, node) in r.map(node, "state", &names("state"))? {
+        for (key, node) in r.map(node, "state", &names(KEYS, "state"))? {
             match key.name.as_str() {
                 "file" => state.file = Some(folder.join(r.text(node, "file")?)),
                 "max_bytes" => {
-                    let bytes = match &node.value {
-                        Value::Text(text) => parse_bytes(text),
-                        Value::Int(number) => u64::try_from(*number).ok(),
-                        _ => None,
-                    };
+                    let bytes = node.bytes();
                     state.max_bytes = bytes.filter(|b| *b >= SMALLEST).ok_or_else(|| {
                         r.at(node, "bad size for max_bytes", "a size from 1MiB, such as 256MiB")
                     })?;
@@ -222,7 +200,7 @@ impl State {
 impl Baseline {
     pub(super) fn read(r: &Reader<'_>, node: &Node) -> Result<Self, ConfigError> {
         let mut baseline = Self::default();
-        for (key, node) in r.map(node, "baseline", &names("baseline"))? {
+        for (key, node) in r.map(node, "baseline", &names(KEYS, "baseline"))? {
             let name = key.name.as_str();
             let time = match name {
                 "learn_dns" => &mut baseline.learn_dns,

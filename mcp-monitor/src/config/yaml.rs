@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_saphyr::{Location, Spanned};
 
-use super::ConfigError;
+use super::{ConfigError, quantity::parse_bytes};
 
 /// Largest file accepted, in bytes. The default leaves room for tens of thousands of tool hashes.
 pub const MAX_FILE_BYTES: usize = 16 << 20;
@@ -23,6 +23,17 @@ pub struct Node {
     pub value: Value,
     /// Its place.
     pub at: Location,
+}
+
+impl Node {
+    /// A size: a number of bytes, or text such as `64MiB`.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        match &self.value {
+            Value::Text(text) => parse_bytes(text),
+            Value::Int(number) => u64::try_from(*number).ok(),
+            _ => None,
+        }
+    }
 }
 
 /// A YAML value.

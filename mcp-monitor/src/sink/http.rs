@@ -60,12 +60,12 @@ impl Endpoint {
         if let Some(token) = fields.secret("bearer")? {
             headers.push((
                 "authorization".to_owned(),
-                Secret::new(format!("Bearer {}", token.reveal())),
+                Secret::new(format!("Bearer {}", token.expose())),
             ));
         }
         for (name, value) in &headers {
             let fits = reqwest::header::HeaderName::try_from(name.as_str()).is_ok()
-                && reqwest::header::HeaderValue::try_from(value.reveal()).is_ok();
+                && reqwest::header::HeaderValue::try_from(value.expose()).is_ok();
             if !fits {
                 return Err(fields.wrong(
                     "headers",
@@ -81,10 +81,33 @@ impl Endpoint {
         })
     }
 
-    fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Where to.
+    pub(super) fn url(&self) -> &str {
+        self.url.expose()
+    }
+
+    /// How.
+    pub(super) fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// What the other side said, without the secrets that it may quote, as one line.
+    pub(super) fn mask(&self, said: &str) -> String {
+        let mut said = self.url.mask(said);
+        for (_, value) in &self.headers {
+            said = value.mask(&said);
+            if let Some((_, token)) = value.expose().split_once(' ') {
+                said = Secret::new(token).mask(&said);
+            }
+        }
+        shown(&said.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    /// Header fields of every request.
+    pub(super) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers
             .iter()
-            .map(|(name, value)| (name.as_str(), value.reveal()))
+            .map(|(name, value)| (name.as_str(), value.expose()))
     }
 }
 
@@ -107,7 +130,7 @@ impl Http {
             .user_agent(concat!("mcp-monitor/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| e.without_url().to_string())?;
-        let mut url = Url::parse(endpoint.url.reveal()).map_err(|_| "bad URL".to_owned())?;
+        let mut url = Url::parse(endpoint.url.expose()).map_err(|_| "bad URL".to_owned())?;
         if !path.is_empty() {
             let base = url.path().trim_end_matches('/').to_owned();
             url.set_path(&format!("{base}{path}"));
@@ -119,13 +142,13 @@ impl Http {
         })
     }
 
-    /// Posts a body. `extra` are header fields of this request.
+    /// Posts a body. `extra` are header fields of this request. The start of the answer's body.
     pub(super) async fn post(
         &self,
         kind: &str,
         body: Vec<u8>,
         extra: &[(&'static str, String)],
-    ) -> Result<(), Trouble> {
+    ) -> Result<Vec<u8>, Trouble> {
         let mut request = self.client.post(self.url.clone()).header("content-type", kind);
         for (name, value) in self.endpoint.headers() {
             request = request.header(name, value);
@@ -153,18 +176,18 @@ impl Http {
         Ok(format!("{host} answers with status {}", answer.status().as_u16()))
     }
 
-    async fn judge(&self, mut answer: reqwest::Response) -> Result<(), Trouble> {
+    async fn judge(&self, mut answer: reqwest::Response) -> Result<Vec<u8>, Trouble> {
         let status = answer.status();
         if status.is_success() {
             // Read to its end, so that the connection can be used again; an answer that breaks off was one.
-            let mut read = 0_usize;
+            let mut body = Vec::new();
             while let Ok(Some(chunk)) = answer.chunk().await {
-                read = read.saturating_add(chunk.len());
-                if read > MAX_ANSWER.saturating_mul(128) {
+                body.extend_from_slice(&chunk);
+                if body.len() > MAX_ANSWER.saturating_mul(128) {
                     break;
                 }
             }
-            return Ok(());
+            return Ok(body);
         }
         let after = retry_after(answer.headers());
         let mut said = Vec::new();
@@ -184,14 +207,7 @@ impl Http {
 
     /// The answer may quote what was sent: secrets are taken out.
     fn describe(&self, status: StatusCode, said: &str) -> String {
-        let mut said = self.endpoint.url.mask(said);
-        for (_, value) in &self.endpoint.headers {
-            said = value.mask(&said);
-            if let Some((_, token)) = value.reveal().split_once(' ') {
-                said = Secret::new(token).mask(&said);
-            }
-        }
-        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = self.endpoint.mask(said);
         let note = if status.is_redirection() {
             " (redirects are not followed)"
         } else {
@@ -200,7 +216,7 @@ impl Http {
         if said.is_empty() {
             format!("status {}{note}", status.as_u16())
         } else {
-            format!("status {}{note}: {}", status.as_u16(), shown(&said))
+            format!("status {}{note}: {said}", status.as_u16())
         }
     }
 }
@@ -242,4 +258,19 @@ fn trouble(error: &reqwest::Error) -> Trouble {
         what.push_str(&shown(&last));
     }
     Trouble::later(what)
+}
+
+#[cfg(test)]
+impl Endpoint {
+    /// For tests of what answers mean.
+    pub(super) fn testing(url: &str, headers: &[(&str, &str)]) -> Self {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Secret::new(*value)));
+        Self {
+            url: Secret::new(url),
+            headers: headers.collect(),
+            tls: Tls::testing(),
+        }
+    }
 }

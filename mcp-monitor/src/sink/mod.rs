@@ -18,6 +18,12 @@ mod file;
 #[cfg(feature = "live")]
 mod http;
 #[cfg(feature = "live")]
+mod kafka;
+#[cfg(feature = "live")]
+mod kubernetes;
+#[cfg(feature = "live")]
+mod otlp;
+#[cfg(feature = "live")]
 pub mod settings;
 #[cfg(feature = "live")]
 mod syslog;

@@ -1,11 +1,15 @@
 //! Is it alive, is it ready, and if not, what is missing.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
 use super::board::Board;
-use crate::pipeline::progress::Stage;
+use crate::{
+    attribution::kubernetes::{IdentityStatus, State},
+    pipeline::progress::Stage,
+    sink::delivery::SinkCounters,
+};
 
 /// One thing that must hold for the monitor to be ready.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -130,6 +134,10 @@ pub fn readiness(board: &Board) -> Readiness {
         ),
         None => Condition::required("ring", true, "nothing lost in the last minute"),
     });
+    if let Some(status) = &status {
+        conditions.extend(status.summary.identity.as_ref().map(identity));
+        conditions.extend(status.summary.sinks.as_ref().map(sinks));
+    }
     conditions.extend(board.conditions());
     Readiness {
         ready: conditions.iter().all(|c| c.ok || !c.required),
@@ -137,8 +145,102 @@ pub fn readiness(board: &Board) -> Readiness {
     }
 }
 
+/// The watch of the Kubernetes API. Watching goes on without names, so readiness does not need it: a rollout that
+/// stops, or a restart, because the API is away would cost sight as well.
+fn identity(status: &IdentityStatus) -> Condition {
+    let age = status.age_seconds;
+    match status.state {
+        State::Current => {
+            let detail = format!("names of {} pods of {}", status.pods, status.node);
+            Condition::said("identity", true, detail)
+        }
+        State::Starting => Condition::said(
+            "identity",
+            false,
+            "the Kubernetes API has not told the pods yet: alerts name a pod by its uid; the log says why",
+        ),
+        State::Stale => Condition::said(
+            "identity",
+            false,
+            format!(
+                "the Kubernetes API has been silent for {age:.0} s: names known so far stay in use, newer pods are named by their uid; the log says why"
+            ),
+        ),
+    }
+}
+
+/// Sinks whose last attempt failed. Records wait in their spools, so readiness does not need them. What a receiver
+/// said is in the log and not here, where whoever reaches the probes would read it.
+fn sinks(sinks: &BTreeMap<String, SinkCounters>) -> Condition {
+    let fails = |(_, sink): &(&String, &SinkCounters)| sink.last_error.is_some();
+    let failing: Vec<&str> = sinks
+        .iter()
+        .filter(fails)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if failing.is_empty() {
+        Condition::said("sinks", true, format!("{} sinks", sinks.len()))
+    } else {
+        Condition::said(
+            "sinks",
+            false,
+            format!(
+                "not delivered to {}: records wait; the log and `mcp-monitor check --config FILE` say why",
+                failing.join(", ")
+            ),
+        )
+    }
+}
+
 /// A stage that takes longer than it may, if one does.
 pub(super) fn stuck(board: &Board) -> Option<(&'static str, Duration)> {
     let (stage, time) = board.progress.stage();
     (time >= board.stuck_after).then_some((stage.as_str(), time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_that_is_away_is_said_and_no_reason_to_stop() {
+        let mut status = IdentityStatus {
+            state: State::Stale,
+            node: "n1".into(),
+            age_seconds: 61.0,
+            pods: 3,
+            pods_gone: 0,
+            pods_untold: 0,
+            pods_refused: 0,
+            lists: 1,
+            watches: 1,
+            events: 0,
+            errors: 2,
+            error: Some("status 503".into()),
+        };
+        let stale = identity(&status);
+        assert!(!stale.ok && !stale.required, "{stale:?}");
+        assert!(stale.detail.contains("silent for 61 s:"), "{}", stale.detail);
+        status.state = State::Current;
+        assert!(identity(&status).ok);
+    }
+
+    #[test]
+    fn a_sink_that_fails_is_named_without_what_its_receiver_said() {
+        let failing = SinkCounters {
+            last_error: Some("status 401: who are you".into()),
+            ..SinkCounters::default()
+        };
+        let mut all = BTreeMap::from([
+            ("oncall".to_owned(), failing),
+            ("file".to_owned(), SinkCounters::default()),
+        ]);
+        let said = sinks(&all);
+        assert!(
+            !said.ok && !said.required && said.detail.starts_with("not delivered to oncall: "),
+            "{said:?}"
+        );
+        all.remove("oncall");
+        assert!(sinks(&all).ok);
+    }
 }

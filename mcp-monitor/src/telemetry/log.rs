@@ -27,7 +27,7 @@ static HANDLES: OnceLock<Handles> = OnceLock::new();
 pub fn init(default: &str) {
     let text = from_environment().unwrap_or_else(|| default.to_owned());
     let (lines, lines_handle) = reload::Layer::new(lines(LogFormat::Text));
-    let (filter, filter_handle) = reload::Layer::new(EnvFilter::new(&text));
+    let (filter, filter_handle) = reload::Layer::new(parse(&text).unwrap_or_default());
     let started = tracing_subscriber::registry().with(lines).with(filter).try_init();
     if started.is_ok() {
         let _ = HANDLES.set(Handles {
@@ -65,16 +65,22 @@ pub fn filter() -> String {
 ///
 /// What is wrong with it; the one before stays.
 pub fn set_filter(text: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    let filter = parse(text)?;
     let handles = HANDLES.get().ok_or("there is no log to change")?;
     handles.filter.reload(filter).map_err(|error| error.to_string())?;
     text.clone_into(&mut handles.text.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(())
 }
 
+/// The client of Kafka logs each of its steps and tries; what comes of them is the sink's to say, once. A filter that
+/// names it shows them.
+fn parse(text: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(format!("rskafka=off,{text}")).map_err(|error| error.to_string())
+}
+
 fn from_environment() -> Option<String> {
     let text = std::env::var(EnvFilter::DEFAULT_ENV).ok()?;
-    EnvFilter::try_new(&text).is_ok().then_some(text)
+    parse(&text).is_ok().then_some(text)
 }
 
 fn lines(format: LogFormat) -> Lines {

@@ -20,6 +20,8 @@ mod page;
 #[cfg(feature = "live")]
 mod parts;
 #[cfg(feature = "live")]
+pub mod push;
+#[cfg(feature = "live")]
 mod query;
 #[cfg(feature = "live")]
 mod recent;

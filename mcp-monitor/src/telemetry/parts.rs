@@ -56,7 +56,12 @@ pub(super) fn sinks(summary: &Summary) -> Vec<Family> {
         Kind::Gauge,
         "Records that wait to be sent, on disk and in memory.",
     );
+    let mut renewals = counter(
+        "mcp_monitor_sink_renewals_failed",
+        "Changed secrets or certificates that could not be used; those before are. The log says why.",
+    );
     for (name, sink) in sinks {
+        renewals = renewals.with(vec![("sink", name.clone())], number(sink.renewals_failed));
         let label = || vec![("sink", name.clone())];
         sent = sent.with(label(), number(sink.sent));
         retried = retried.with(label(), number(sink.retried));
@@ -72,5 +77,5 @@ pub(super) fn sinks(summary: &Summary) -> Vec<Family> {
             dropped = dropped.with(labels, number(count));
         }
     }
-    vec![sent, retried, dropped, waiting]
+    vec![sent, retried, dropped, waiting, renewals]
 }

@@ -10,14 +10,12 @@ mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::Client;
 use tokio::sync::oneshot;
 
 pub use self::status::{IdentityStatus, State};
 use super::Pods;
+use crate::config::cluster;
 
 /// How to follow the API.
 #[derive(Clone, Debug)]
@@ -77,7 +75,9 @@ impl Identity {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let config = runtime.block_on(config(&options))?;
+        let config = runtime
+            .block_on(cluster::config(options.kubeconfig.as_deref()))
+            .map_err(IdentityError::Config)?;
         let board = Arc::new(status::Board::new(options.node.clone()));
         let (stop, stopped) = oneshot::channel::<()>();
         let (told, into) = (board.clone(), pods.clone());
@@ -108,21 +108,4 @@ impl Identity {
     pub fn status(&self) -> IdentityStatus {
         self.board.status(self.pods.counts())
     }
-}
-
-async fn config(options: &IdentityOptions) -> Result<Config, IdentityError> {
-    let error = |error: &dyn std::error::Error| IdentityError::Config(error.to_string());
-    let mut config = match &options.kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(|e| error(&e))?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .map_err(|e| error(&e))?
-        }
-        None => Config::incluster().map_err(|e| error(&e))?,
-    };
-    config.connect_timeout = Some(Duration::from_secs(10));
-    // The watch has its own waits; a client that tries again by itself would hide that the API is away.
-    config.default_retry = false;
-    Ok(config)
 }

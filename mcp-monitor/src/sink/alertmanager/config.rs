@@ -49,7 +49,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<Box<dyn Target>, ConfigError> 
                 "names of letters, digits and _",
             ));
         }
-        labels.insert(name, value.reveal().to_owned());
+        labels.insert(name, value.expose().to_owned());
     }
     Ok(Box::new(Config {
         endpoint: Endpoint::read(fields)?,

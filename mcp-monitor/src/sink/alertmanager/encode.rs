@@ -20,6 +20,7 @@ const LABELS: &[(&str, &str)] = &[
     ("namespace", "/kubernetes/namespace"),
     ("pod", "/kubernetes/pod"),
     ("container", "/kubernetes/container"),
+    ("workload", "/kubernetes/workload/name"),
 ];
 
 /// One alert. It is over `resolve_after` its last sight, or after now: one that waited in the spool is news still.

@@ -46,7 +46,7 @@ impl Sender for Alertmanager {
                 .collect();
             let body = Value::from(alerts).to_string().into_bytes();
             let bytes = body.len();
-            let result = self.http.post("application/json", body, &[]).await;
+            let result = self.http.post("application/json", body, &[]).await.map(drop);
             Sent::whole(batch.len(), bytes, result)
         })
     }

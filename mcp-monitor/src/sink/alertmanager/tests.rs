@@ -19,7 +19,7 @@ fn encoded(json: &str, now: &str) -> serde_json::Value {
 
 const ALERT: &str = r#"{"id":"abc","rule":"DNS-01","name":"dns-answer-drift","severity":"high","category":"dns",
 "summary":"moved","endpoint":"market-data","expected":["203.0.113.0/24"],"observed":"198.51.100.66","count":3,
-"kubernetes":{"node":"n1","namespace":"shop","pod":"agent-0","container":null,"labels":{"a":"b"}},
+"kubernetes":{"node":"n1","namespace":"shop","pod":"agent-0","container":null,"labels":{"a":"b"},"workload":{"kind":"Deployment","name":"agent"}},
 "first_seen":"2026-11-22T07:12:03.000000000Z","last_seen":"2026-11-22T07:15:03.000000000Z"}"#;
 
 #[test]
@@ -28,7 +28,7 @@ fn labels_are_what_stays_the_same_and_annotations_the_rest() {
     let expected = serde_json::json!({
         "source": "mcp-monitor", "cluster": "prod", "alertname": "dns-answer-drift", "rule": "DNS-01",
         "severity": "high", "category": "dns", "endpoint": "market-data", "node": "n1", "namespace": "shop",
-        "pod": "agent-0",
+        "pod": "agent-0", "workload": "agent",
     });
     assert_eq!(alert["labels"], expected);
     assert_eq!(alert["annotations"]["alert_id"], "abc");

@@ -23,6 +23,8 @@ pub(crate) struct Sent {
     pub(crate) taken: usize,
     /// Bytes of payload that went out with them.
     pub(crate) bytes: u64,
+    /// Records among those taken that the receiver says it dropped for good, and why.
+    pub(crate) rejected: Option<(u64, String)>,
     /// Why the next one was not, unless all were.
     pub(crate) trouble: Option<Trouble>,
 }
@@ -34,7 +36,7 @@ impl Sent {
             Ok(()) => Self {
                 taken: count,
                 bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
-                trouble: None,
+                ..Self::default()
             },
             Err(trouble) => Self {
                 trouble: Some(trouble),

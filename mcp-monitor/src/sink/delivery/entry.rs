@@ -13,11 +13,21 @@ pub enum Kind {
     Flow,
     /// `mcp-monitor.observation/1`.
     Observation,
+    /// `mcp-monitor.metrics/1`: the numbers of `/metrics` at one time.
+    Metrics,
 }
 
 impl Kind {
+    /// What the engine finds: all but metrics.
+    pub const RECORDS: [Self; 4] = [Self::Alert, Self::Message, Self::Flow, Self::Observation];
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Alert, Self::Message, Self::Flow, Self::Observation];
+    pub const ALL: [Self; 5] = [
+        Self::Alert,
+        Self::Message,
+        Self::Flow,
+        Self::Observation,
+        Self::Metrics,
+    ];
 
     /// As the configuration writes it.
     pub fn as_str(self) -> &'static str {
@@ -26,6 +36,7 @@ impl Kind {
             Self::Message => "messages",
             Self::Flow => "flows",
             Self::Observation => "observations",
+            Self::Metrics => "metrics",
         }
     }
 
@@ -36,6 +47,7 @@ impl Kind {
             Self::Message => 2,
             Self::Flow => 3,
             Self::Observation => 4,
+            Self::Metrics => 5,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Which records a sink takes.
 
+use std::time::Duration;
+
 use super::Kind;
 use crate::types::Severity;
 
@@ -12,6 +14,8 @@ pub(crate) struct Filter {
     pub(crate) severity: Severity,
     /// Alerts of these rules: ids, or families such as `DNS`. Empty: all.
     pub(crate) rules: Vec<String>,
+    /// Between two sets of metrics.
+    pub(crate) interval: Duration,
 }
 
 impl Default for Filter {
@@ -20,6 +24,7 @@ impl Default for Filter {
             records: vec![Kind::Alert],
             severity: Severity::Info,
             rules: Vec::new(),
+            interval: Duration::ZERO,
         }
     }
 }

@@ -10,21 +10,30 @@ mod entry;
 mod filter;
 mod outbox;
 mod queue;
+mod renewal;
 mod retry;
 mod spool;
 mod status;
 mod store;
 mod worker;
 
-use std::{io, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    path::PathBuf,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 pub(crate) use attempt::{Pending, Sender, Sent, Trouble};
 pub use entry::{Entry, Kind};
 pub(crate) use filter::Filter;
+pub(crate) use renewal::{Made, MakeSender};
 pub(crate) use status::wall;
 pub use status::{Dropped, SinkCounters, SinkStatus};
 
-use self::{outbox::Outbox, queue::Queue, spool::Spool, store::Store, worker::Worker};
+use self::{outbox::Outbox, queue::Queue, renewal::Renewal, spool::Spool, store::Store, worker::Worker};
 use crate::types::Severity;
 
 /// How one sink works, whatever its kind.
@@ -44,9 +53,6 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
 }
 
-/// Makes the sending half, in the sink's own thread.
-pub(crate) type MakeSender = Box<dyn FnOnce() -> Result<Box<dyn Sender>, String> + Send>;
-
 /// Sinks at work.
 pub struct Sinks {
     lines: Vec<Line>,
@@ -55,6 +61,8 @@ pub struct Sinks {
 
 struct Line {
     filter: Filter,
+    /// When metrics go next.
+    due: Cell<Option<Instant>>,
     queue: Arc<Queue>,
     thread: JoinHandle<()>,
 }
@@ -87,19 +95,22 @@ impl Sinks {
                 .name(format!("sink-{}", plan.name))
                 .spawn(move || {
                     let name = plan.name.clone();
-                    let worked = make().and_then(|sender| {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                    let worked = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
+                        // Some clients want to be made where they will work.
+                        let made = runtime.block_on(async { Renewal::begin(make) });
+                        let (renewal, sender) = made?;
                         let worker = Worker {
                             name: plan.name,
                             queue: queue_there,
                             delivery,
                             sender,
+                            renewal,
                             status: status_there,
                             timeout: plan.timeout,
                         };
-                        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                        runtime
-                            .map(|r| r.block_on(worker.run()))
-                            .map_err(|e| e.to_string())
+                        runtime.block_on(worker.run());
+                        Ok(())
                     });
                     if let Err(error) = worked {
                         tracing::error!(sink = name, error, "the sink does not work");
@@ -107,6 +118,7 @@ impl Sinks {
                 })?;
             lines.push(Line {
                 filter: plan.filter,
+                due: Cell::new(None),
                 queue,
                 thread,
             });
@@ -131,6 +143,22 @@ impl Sinks {
         }
         let entry = entry();
         takers.for_each(|line| line.queue.push(entry.clone()));
+    }
+
+    /// Gives metrics to the sinks for which it is time; never waits.
+    pub fn offer_metrics(&self, now: Instant, entry: impl FnOnce() -> Entry) {
+        let due = |line: &&Line| {
+            line.filter.records.contains(&Kind::Metrics) && line.due.get().is_none_or(|due| due <= now)
+        };
+        let mut takers = self.lines.iter().filter(due).peekable();
+        if takers.peek().is_none() {
+            return;
+        }
+        let entry = entry();
+        takers.for_each(|line| {
+            line.due.set(now.checked_add(line.filter.interval));
+            line.queue.push(entry.clone());
+        });
     }
 
     /// Counters, from any thread.

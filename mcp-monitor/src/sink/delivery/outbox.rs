@@ -104,7 +104,11 @@ impl Outbox {
         let taken = sent.taken.min(count);
         let number = u64::try_from(taken).unwrap_or(u64::MAX);
         let mut done = taken;
-        self.counters.sent = self.counters.sent.saturating_add(number);
+        let (lost, why) = sent.rejected.unwrap_or_default();
+        let lost = lost.min(number);
+        self.counters.sent = self.counters.sent.saturating_add(number.saturating_sub(lost));
+        let rejected = &mut self.counters.dropped.rejected;
+        *rejected = rejected.saturating_add(lost);
         self.counters.bytes = self.counters.bytes.saturating_add(sent.bytes);
         if taken > 0 {
             self.counters.last_success = Some(wall);
@@ -146,11 +150,24 @@ impl Outbox {
                 self.failing = true;
             }
         }
+        if lost > 0 {
+            said = Some(Said::Refused(why));
+        }
         let settled = self.store.settle(done);
         if self.store.waiting() == 0 {
             self.counters.oldest = None;
         }
         (settled, said)
+    }
+
+    /// The sending half was made anew of changed files, or could not be.
+    pub(super) fn renewed(&mut self, worked: bool) {
+        let count = if worked {
+            &mut self.counters.renewed
+        } else {
+            &mut self.counters.renewals_failed
+        };
+        *count = count.saturating_add(1);
     }
 
     /// The store cannot be read just now.
@@ -325,8 +342,8 @@ mod tests {
                     let trouble = (taken < batch.len()).then(|| Trouble::later("reset"));
                     let sent = Sent {
                         taken,
-                        bytes: 0,
                         trouble,
+                        ..Sent::default()
                     };
                     said.extend(delivery.sent(batch.len(), sent, now, Timestamp(0), 0.5).1);
                 }
@@ -336,6 +353,26 @@ mod tests {
         }
         assert_eq!(got, (0..10).collect::<Vec<_>>());
         assert_eq!(said, [Said::Fails("reset".into()), Said::Works]);
+    }
+
+    #[test]
+    fn what_a_receiver_took_and_dropped_is_not_sent() {
+        let mut delivery = Outbox::new("test", Store::default(), 100, Timestamp(0));
+        delivery.queue(10, 0);
+        delivery.add((0..10).map(entry).collect(), Timestamp(0));
+        assert!(matches!(delivery.step(Instant::now()), Ok(Step::Send(batch)) if batch.len() == 10));
+        let sent = Sent {
+            taken: 10,
+            rejected: Some((3, "no room".into())),
+            ..Sent::default()
+        };
+        let (_, said) = delivery.sent(10, sent, Instant::now(), Timestamp(0), 0.5);
+        assert_eq!(said, Some(Said::Refused("no room".into())));
+        let counters = delivery.counters();
+        assert_eq!(
+            (counters.sent, counters.dropped.rejected, counters.spooled),
+            (7, 3, 0)
+        );
     }
 
     #[test]

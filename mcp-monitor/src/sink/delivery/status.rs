@@ -31,6 +31,10 @@ pub struct SinkCounters {
     pub spooled_bytes: u64,
     /// Found in the spool at the start: left by the process before.
     pub recovered: u64,
+    /// Times that changed files (secrets, certificates) came into force.
+    pub renewed: u64,
+    /// Times that they could not be used; those before stayed in force.
+    pub renewals_failed: u64,
     /// Why the last failed attempt failed; `null` once one worked.
     pub last_error: Option<String>,
     /// When the receiver last took something.

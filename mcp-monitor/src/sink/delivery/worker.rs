@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
-    Sender, Sent, SinkStatus, Trouble,
+    Renewal, Sender, Sent, SinkStatus, Trouble,
     outbox::{Outbox, Said, Step},
     queue::Queue,
     status::wall,
@@ -17,6 +17,7 @@ pub(super) struct Worker {
     pub(super) queue: Arc<Queue>,
     pub(super) delivery: Outbox,
     pub(super) sender: Box<dyn Sender>,
+    pub(super) renewal: Renewal,
     pub(super) status: SinkStatus,
     /// Longest attempt.
     pub(super) timeout: Duration,
@@ -76,7 +77,30 @@ impl Worker {
         taken.closed
     }
 
+    /// Takes changed secrets and certificates into use.
+    fn renew(&mut self) {
+        let Some(renewed) = self.renewal.look() else {
+            return;
+        };
+        self.delivery.renewed(renewed.is_ok());
+        let sink = &self.name;
+        match renewed {
+            Ok(sender) => {
+                self.sender = sender;
+                tracing::info!(sink, "changed secrets or certificates are in use");
+            }
+            Err(error) => {
+                tracing::error!(
+                    sink,
+                    error,
+                    "changed secrets or certificates are not used, those before are"
+                );
+            }
+        }
+    }
+
     async fn attempt(&mut self, batch: &[super::Entry], mut closed: Option<Instant>) {
+        self.renew();
         let now = Instant::now();
         let limit = now.checked_add(self.timeout).unwrap_or(now);
         // Not borrowed from `self`: the store takes records meanwhile.

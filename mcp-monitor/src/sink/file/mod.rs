@@ -13,6 +13,6 @@ pub(super) const KIND: SinkKind = SinkKind {
     keys: &[config::KEYS, &[encoding::KEY]],
     batch: 1000,
     spool: false,
-    records: &Kind::ALL,
+    records: &Kind::RECORDS,
     read: config::read,
 };

@@ -130,7 +130,7 @@ impl Sender for Rotating {
                 Ok(bytes) => Sent {
                     taken: batch.len(),
                     bytes,
-                    trouble: None,
+                    ..Sent::default()
                 },
                 Err(error) => Sent::whole(0, 0, Err(self.trouble(&error))),
             }

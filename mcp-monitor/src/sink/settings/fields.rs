@@ -4,10 +4,10 @@ use std::{path::Path, time::Duration};
 
 use url::Url;
 
-use super::{Secret, Tls, tls};
+use super::{Files, Secret, Tls, tls};
 use crate::config::{
     ConfigError,
-    quantity::{parse_bytes, parse_duration},
+    quantity::parse_duration,
     yaml::{Key, Node, Reader, Value},
 };
 
@@ -18,6 +18,7 @@ pub(crate) struct Fields<'a> {
     node: &'a Node,
     entries: &'a [(Key, Node)],
     what: &'a str,
+    files: &'a Files,
 }
 
 impl<'a> Fields<'a> {
@@ -27,9 +28,11 @@ impl<'a> Fields<'a> {
         node: &'a Node,
         what: &'a str,
         allowed: &[&str],
+        files: &'a Files,
     ) -> Result<Self, ConfigError> {
         let entries = r.map(node, what, allowed)?;
         Ok(Self {
+            files,
             r,
             folder,
             node,
@@ -39,13 +42,13 @@ impl<'a> Fields<'a> {
     }
 
     /// A mapping inside of this one.
-    pub(super) fn inner<'b>(
+    pub(crate) fn inner<'b>(
         &'b self,
         node: &'b Node,
         what: &'b str,
         allowed: &[&str],
     ) -> Result<Fields<'b>, ConfigError> {
-        Fields::new(self.r, self.folder, node, what, allowed)
+        Fields::new(self.r, self.folder, node, what, allowed, self.files)
     }
 
     /// The value of a key.
@@ -146,11 +149,7 @@ impl<'a> Fields<'a> {
         let Some(node) = self.get(name) else {
             return Ok(default);
         };
-        let bytes = match &node.value {
-            Value::Text(text) => parse_bytes(text),
-            Value::Int(number) => u64::try_from(*number).ok(),
-            _ => None,
-        };
+        let bytes = node.bytes();
         bytes.filter(|b| range.contains(b)).ok_or_else(|| {
             let expected = format!(
                 "a size from {} to {} bytes, such as 64MiB",
@@ -198,6 +197,7 @@ impl<'a> Fields<'a> {
         let Some(path) = self.path(name)? else {
             return Ok(None);
         };
+        self.files.add(&path);
         let bytes = tls::read_file(&path).map_err(|e| self.wrong(name, e, "a readable file"))?;
         Ok(Some(bytes))
     }
@@ -213,28 +213,7 @@ impl<'a> Fields<'a> {
     }
 
     fn secret_at(&self, node: &Node, name: &str) -> Result<Secret, ConfigError> {
-        // Whatever stands there may be the secret: it is not quoted.
-        if !matches!(node.value, Value::Map(_)) {
-            return Err(self
-                .r
-                .at(node, format!("{} for {name}", node.value.kind()), SECRET));
-        }
-        let inner = self.inner(node, name, &["file", "env"])?;
-        let bad = |found: String| self.r.at(node, found, SECRET);
-        let text = match (inner.path("file")?, inner.text("env")?) {
-            (Some(path), None) => {
-                let bytes = tls::read_file(&path).map_err(bad)?;
-                String::from_utf8(bytes).map_err(|_| bad(format!("{}: no text", path.display())))?
-            }
-            (None, Some(variable)) => std::env::var(&variable)
-                .map_err(|_| bad(format!("environment variable {variable} is not set")))?,
-            _ => return Err(bad(format!("neither or both of file and env for {name}"))),
-        };
-        let text = text.trim();
-        if text.is_empty() || text.contains(['\n', '\r']) {
-            return Err(bad(format!("nothing, or several lines, for {name}")));
-        }
-        Ok(Secret::new(text))
+        Secret::read_marked(&self.r, node, self.folder, name, &mut |path| self.files.add(path))
     }
 
     /// Names with a text or a secret each.
@@ -260,7 +239,7 @@ impl<'a> Fields<'a> {
             Some(_) => Secret::new(self.need(name, "a URL")?),
         };
         let fits =
-            Url::parse(text.reveal()).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
+            Url::parse(text.expose()).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
         if !fits {
             let expected = format!("a URL that begins with {}://", schemes.join(":// or "));
             return Err(self.wrong(name, format!("bad URL for {name}"), expected));

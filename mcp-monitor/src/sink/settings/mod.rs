@@ -1,21 +1,23 @@
 //! `sinks:` of the program configuration: what every sink can be told, and which kinds there are.
 
 mod fields;
+mod files;
 mod reference;
-mod secret;
 mod tls;
 
 use std::{path::Path, time::Duration};
 
 pub(crate) use fields::Fields;
+pub(crate) use files::Files;
 pub use reference::reference;
-pub(crate) use secret::Secret;
 pub(crate) use tls::Tls;
+
+pub(crate) use crate::config::secret::Secret;
 
 use super::{
     alertmanager,
-    delivery::{Filter, Kind, Plan, Sender},
-    file, syslog, webhook,
+    delivery::{Filter, Kind, Made, Plan, Sender},
+    file, kafka, kubernetes, otlp, syslog, webhook,
 };
 use crate::{
     config::{
@@ -28,10 +30,20 @@ use crate::{
 };
 
 /// Every kind of sink. A new one is a folder beside its neighbours and a line here.
-const KINDS: &[&SinkKind] = &[&file::KIND, &webhook::KIND, &alertmanager::KIND, &syslog::KIND];
+const KINDS: &[&SinkKind] = &[
+    &file::KIND,
+    &webhook::KIND,
+    &alertmanager::KIND,
+    &syslog::KIND,
+    &otlp::KIND,
+    &kafka::KIND,
+    &kubernetes::KIND,
+];
 
 /// Sinks of one process.
 const MAX_SINKS: usize = 32;
+/// How often metrics go out.
+const INTERVAL: Duration = Duration::from_secs(30);
 /// Records of one batch that a configuration may ask for.
 const MAX_BATCH: u64 = 10_000;
 
@@ -71,6 +83,28 @@ pub(crate) trait Target: Send {
 pub(crate) struct Setting {
     pub(crate) plan: Plan,
     pub(crate) target: Box<dyn Target>,
+    /// Files that hold its secrets and certificates, as they were read.
+    pub(crate) files: Files,
+}
+
+/// The sending half of the sink at this place of the list, from its files as they are now.
+///
+/// # Errors
+///
+/// What is wrong with it by now, such as a key that does not fit its certificate.
+pub(crate) fn make(section: &SinkSection, at: usize) -> Result<Made, String> {
+    let r = Reader { file: &section.file };
+    let list = section.node.as_ref().map(|list| r.list(list, "sinks"));
+    let node = list
+        .transpose()
+        .map_err(|e| e.to_string())?
+        .and_then(|list| list.get(at));
+    let node = node.ok_or_else(|| "the sink is not configured".to_owned())?;
+    let setting = read_one(r, &section.folder, node, section).map_err(|e| e.to_string())?;
+    Ok(Made {
+        sender: setting.target.sender()?,
+        files: setting.files,
+    })
 }
 
 const COMMON: &[Key] = &[
@@ -88,7 +122,7 @@ const COMMON: &[Key] = &[
     },
     Key {
         name: "records",
-        form: "list of `alerts`, `messages`, `flows`, `observations`",
+        form: "list of `alerts`, `messages`, `flows`, `observations`, `metrics`",
         default: "[alerts]",
         about: "What it takes, where the kind can take more than alerts.",
     },
@@ -177,7 +211,8 @@ fn read_one(
     let what = format!("sink type {}", kind.name);
     let own = kind.keys.iter().copied().flatten();
     let allowed: Vec<&str> = COMMON.iter().chain(own).map(|key| key.name).collect();
-    let fields = Fields::new(r, folder, node, &what, &allowed)?;
+    let files = Files::default();
+    let fields = Fields::new(r, folder, node, &what, &allowed, &files)?;
     let name = fields.text("name")?.unwrap_or_else(|| kind.name.to_owned());
     if name.len() > 64
         || !name
@@ -190,19 +225,18 @@ fn read_one(
             "at most 64 letters, digits, - and _",
         ));
     }
-    let spool = fields.flag("spool", kind.spool)?;
+    let filter = filter(&fields, kind)?;
+    let spool = fields.flag("spool", kind.spool && !filter.records.contains(&Kind::Metrics))?;
     let plan = Plan {
         kind: kind.name,
-        filter: filter(&fields, kind)?,
+        filter,
         spool: spool.then(|| (section.spool.dir.join(&name), section.spool.max_bytes)),
         batch: usize::try_from(fields.number("batch", 1..=MAX_BATCH, kind.batch)?).unwrap_or(1),
         timeout: fields.time("timeout")?.unwrap_or(Duration::from_secs(30)),
         name,
     };
-    Ok(Setting {
-        plan,
-        target: (kind.read)(&fields)?,
-    })
+    let target = (kind.read)(&fields)?;
+    Ok(Setting { plan, target, files })
 }
 
 fn filter(fields: &Fields<'_>, kind: &SinkKind) -> Result<Filter, ConfigError> {
@@ -221,6 +255,16 @@ fn filter(fields: &Fields<'_>, kind: &SinkKind) -> Result<Filter, ConfigError> {
             };
             filter.records.push(*record);
         }
+    }
+    if filter.records.contains(&Kind::Metrics) {
+        if filter.records.len() > 1 {
+            let expected =
+                "metrics alone: give them a sink of their own, so that they push no record out of the spool";
+            return Err(fields.wrong("records", "metrics and other records", expected));
+        }
+        filter.interval = fields.time("interval")?.unwrap_or(INTERVAL);
+    } else if fields.get("interval").is_some() {
+        return Err(fields.wrong("interval", "interval without metrics", "records: [metrics]"));
     }
     let severities = Severity::ALL.map(|severity| (severity.as_str(), severity));
     filter.severity = fields.choice("severity", &severities, Severity::Info)?;
@@ -321,7 +365,7 @@ mod tests {
             ),
             (
                 "sinks: [{type: webhook, url: 'http://a', bearer: {env: NOT_SET_ANYWHERE}}]\n",
-                "config.yaml:1:50: environment variable NOT_SET_ANYWHERE is not set",
+                "config.yaml:1:56: bearer: the environment has no text in NOT_SET_ANYWHERE",
             ),
             (
                 "sinks: [{type: webhook, url: {file: secret}}]\n",
@@ -330,6 +374,30 @@ mod tests {
             (
                 "sinks: [{type: webhook, url: 'https://a', tls: {ca: secret}}]\n",
                 "config.yaml:1:48: no certificate in ca",
+            ),
+            (
+                "sinks: [{type: otlp, url: 'http://a', records: [alerts, metrics]}]\n",
+                "config.yaml:1:48: metrics and other records; expected metrics alone",
+            ),
+            (
+                "sinks: [{type: otlp, url: 'http://a', interval: 5s}]\n",
+                "config.yaml:1:49: interval without metrics",
+            ),
+            (
+                "sinks: [{type: otlp, url: 'http://a', resource: {service.name: x}}]\n",
+                "config.yaml:1:49: service.name in resource; expected service_name",
+            ),
+            (
+                "sinks: [{type: kafka, topic: a b, brokers: ['k:9092']}]\n",
+                "config.yaml:1:30: \"a b\" for topic",
+            ),
+            (
+                "sinks: [{type: kafka, topic: a, brokers: [k]}]\n",
+                "config.yaml:1:42: \"k\" in brokers; expected HOST:PORT",
+            ),
+            (
+                "sinks: [{type: kafka, topic: a, brokers: ['k:1'], sasl: {user: u, password: s3cr3t}}]\n",
+                "config.yaml:1:77: text for password; expected {file: PATH}",
             ),
             (
                 "spool: {max_bytes: 1}\n",

@@ -20,7 +20,9 @@ pub(crate) struct Tls {
     pub(crate) config: Arc<ClientConfig>,
     /// The name that the certificate must have, where it is not that of the address.
     pub(crate) server_name: Option<ServerName<'static>>,
-    /// PEM of the same, for libraries that want it so: authorities, certificate, key.
+    /// Whom to trust, for libraries that want it so.
+    pub(crate) roots: Arc<RootCertStore>,
+    /// PEM of the files.
     pub(crate) pem: Pem,
 }
 
@@ -88,11 +90,12 @@ impl Tls {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
+        let roots = Arc::new(roots);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?
-            .with_root_certificates(roots);
+            .with_root_certificates(roots.clone());
         let config = match &pem.identity {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
@@ -109,6 +112,7 @@ impl Tls {
         Ok(Self {
             config: Arc::new(config),
             server_name,
+            roots,
             pem,
         })
     }
@@ -125,4 +129,12 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("{shown}: more than {LARGEST} bytes"));
     }
     std::fs::read(path).map_err(|e| format!("{shown}: {e}"))
+}
+
+#[cfg(test)]
+impl Tls {
+    /// Trusts what the system does.
+    pub(crate) fn testing() -> Self {
+        Self::build(Pem::default(), None).unwrap()
+    }
 }

@@ -14,6 +14,6 @@ pub(super) const KIND: SinkKind = SinkKind {
     keys: &[config::KEYS, &[encoding::KEY, http::TLS_KEY]],
     batch: 500,
     spool: true,
-    records: &Kind::ALL,
+    records: &Kind::RECORDS,
     read: config::read,
 };

@@ -143,6 +143,7 @@ impl Sender for Syslog {
                 taken,
                 bytes,
                 trouble: result.err().map(|error| self.trouble(&error)),
+                rejected: None,
             }
         })
     }

@@ -75,7 +75,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<Box<dyn Target>, ConfigError> 
         Name::Generic => Template::Generic(Encoding::read(fields, Encoding::Json)?),
         Name::Slack => Template::Slack,
         Name::PagerDuty => Template::PagerDuty {
-            routing_key: Secret::new(fields.need_secret("routing_key")?.reveal()),
+            routing_key: Secret::new(fields.need_secret("routing_key")?.expose()),
             by_incident,
         },
     };

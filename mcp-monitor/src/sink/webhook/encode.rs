@@ -131,7 +131,7 @@ fn pagerduty(entry: &Entry, routing_key: &Secret, by_incident: bool) -> Value {
         .or(view.text("/flow/client/ip"))
         .unwrap_or("mcp-monitor");
     json!({
-        "routing_key": routing_key.reveal(),
+        "routing_key": routing_key.expose(),
         "event_action": "trigger",
         "dedup_key": key,
         "client": "mcp-monitor",

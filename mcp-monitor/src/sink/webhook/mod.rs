@@ -14,6 +14,6 @@ pub(super) const KIND: SinkKind = SinkKind {
     keys: &[http::KEYS, config::KEYS, &[encoding::KEY]],
     batch: 1,
     spool: true,
-    records: &Kind::ALL,
+    records: &Kind::RECORDS,
     read: config::read,
 };

@@ -31,7 +31,7 @@ impl Sender for Webhook {
                 _ => None,
             };
             let extra: Vec<_> = key.into_iter().collect();
-            let mut result = self.http.post("application/json", body, &extra).await;
+            let mut result = self.http.post("application/json", body, &extra).await.map(drop);
             if let (Err(trouble), Template::PagerDuty { routing_key, .. }) = (&mut result, &self.template) {
                 trouble.what = routing_key.mask(&trouble.what);
             }

@@ -17,6 +17,8 @@ use mcp_monitor_tests::undo::TempDir;
 use mcp_monitor_tests::{binary, paths, privileges, process};
 use serde_json::{Value, json};
 
+mod streams;
+
 const INCIDENT: &str = "tests/captures/demo/demo.pcap";
 const PINS: &str = "tests/captures/demo/pins.yaml";
 
@@ -330,7 +332,7 @@ fn certificate(dir: &Path) -> Result<()> {
     openssl(
         "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.csr -subj /CN=syslog.test",
     )?;
-    std::fs::write(dir.join("ext"), "subjectAltName=DNS:syslog.test\n")?;
+    std::fs::write(dir.join("ext"), "subjectAltName=DNS:syslog.test,IP:127.0.0.1\n")?;
     openssl(
         "x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out cert.pem -days 2 -extfile ext",
     )
