@@ -845,7 +845,6 @@ async fn what_did_not_fit_between_two_monitors_is_counted() {
         b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
     );
     // More than the ring holds, and all of it wanted: many connections, since a single one has a budget.
-    let mut open = Vec::new();
     for _ in 0..800 {
         let (mut client, mut server) = connection("127.0.0.1:0");
         pass(
@@ -854,7 +853,6 @@ async fn what_did_not_fit_between_two_monitors_is_counted() {
             b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n",
         );
         pass(&mut client, &mut server, &[b'x'; 60_000]);
-        open.push((client, server));
     }
     let second = cgroup.attach(&[], options()).unwrap();
     let mut bench = Bench {

@@ -20,6 +20,8 @@ pub mod cluster_tools;
 #[cfg(target_os = "linux")]
 pub mod dns;
 #[cfg(target_os = "linux")]
+pub mod https;
+#[cfg(target_os = "linux")]
 pub mod kube_api;
 #[cfg(target_os = "linux")]
 pub mod monitor;

@@ -10,16 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mcp_monitor_tests::binary;
-use mcp_monitor_tests::certificate::Certificate;
-use mcp_monitor_tests::monitor::{Monitor, Options, Watched};
+use mcp_monitor_tests::https::{PORT, Stage, plaintext, records};
+use mcp_monitor_tests::monitor::Watched;
 use mcp_monitor_tests::peers::{self, Client, Counted, Server, Toolchain};
 use mcp_monitor_tests::privileges;
-use mcp_monitor_tests::process::Process;
-use mcp_monitor_tests::scene::{APPROVED, Family, NAME, ROGUE, Scene};
-use mcp_monitor_tests::undo::TempDir;
+use mcp_monitor_tests::scene::{APPROVED, Family, NAME, ROGUE};
 use serde_json::{Value, json};
 
-const PORT: u16 = 8443;
 const SESSION: Duration = Duration::from_secs(120);
 
 /// Whether the test can run here; says loudly if it cannot.
@@ -34,86 +31,6 @@ fn ready(test: &str) -> bool {
     );
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason:#}");
     false
-}
-
-struct Stage {
-    scene: Scene,
-    certificate: Certificate,
-    dir: TempDir,
-}
-
-impl Stage {
-    fn new() -> Result<Self> {
-        let dir = TempDir::new()?;
-        std::fs::write(
-            dir.path().join("pins.yaml"),
-            format!(
-                "version: 1\n\
-                 endpoints:\n\
-                 \x20 - name: market-data\n\
-                 \x20   url: https://{NAME}:{PORT}/mcp\n\
-                 \x20   mcp: {{transport: streamable-http, min_protocol_version: \"2025-03-26\",\n\
-                 \x20     tools: {{get_quote: \"sha256:{}\"}}}}\n\
-                 \x20   first_party: true\n\
-                 resolvers: [10.96.0.10]\n",
-                // Of no definition: what is listed over either scheme differs from it.
-                "0".repeat(64)
-            ),
-        )?;
-        Ok(Self {
-            scene: Scene::new()?,
-            certificate: Certificate::new(dir.path())?,
-            dir,
-        })
-    }
-
-    fn monitor(&self, config: &str) -> Result<Monitor> {
-        let file = self.dir.path().join("config.yaml");
-        std::fs::write(&file, config)?;
-        Monitor::start(&Options {
-            pins: Some(self.dir.path().join("pins.yaml")),
-            cgroup: Some(self.scene.cgroup.path().to_owned()),
-            config: Some(file),
-            arguments: vec!["--emit".into(), "alerts,messages,flows".into()],
-            ..Options::default()
-        })
-    }
-
-    fn server(&self, tls: &str) -> Result<Process> {
-        let mut options = self.tls();
-        options["max"] = json!(tls);
-        Server::PythonJson.start(&self.scene.approved, PORT, &json!({"tls": options}))
-    }
-
-    fn tls(&self) -> Value {
-        json!({"cert": self.certificate.cert, "key": self.certificate.key})
-    }
-
-    fn client(&self, client: Client, options: &Value) -> Result<Process> {
-        let mut all = json!({"url": format!("https://{NAME}:{PORT}/mcp")});
-        for (key, value) in options.as_object().into_iter().flatten() {
-            all[key] = value.clone();
-        }
-        let trust = [
-            ("SSL_CERT_FILE", self.certificate.cert.as_path()),
-            ("NODE_EXTRA_CA_CERTS", self.certificate.cert.as_path()),
-        ];
-        client.start_with(&self.scene.agent, self.scene.cgroup.path(), &all, &trust)
-    }
-}
-
-fn records(watched: &Watched, schema: &str) -> Vec<Value> {
-    let wanted = format!("mcp-monitor.{schema}/1");
-    watched
-        .stdout
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .filter(|record: &Value| record["schema"] == *wanted)
-        .collect()
-}
-
-fn plaintext(watched: &Watched, what: &str) -> u64 {
-    watched.summary["plaintext"][what].as_u64().unwrap_or(u64::MAX)
 }
 
 /// Every message that the SDK counted, once, on flows with the right ends.
@@ -157,7 +74,7 @@ fn https(test: &str, client: Client, version: &str) {
     let run = || -> Result<(Counted, Watched)> {
         let stage = Stage::new()?;
         let monitor = stage.monitor("{}\n")?;
-        let _server = stage.server(version)?;
+        let _server = stage.server(Server::PythonJson, version)?;
         let mut client = stage.client(client, &json!({}))?;
         client.wait(SESSION)?;
         Ok((Counted::read(&client)?, monitor.stop()?))
@@ -198,12 +115,10 @@ fn go(test: &str, toolchain: Toolchain, stripped: bool, http2: bool, version: &s
         let stage = Stage::new()?;
         let monitor = stage.monitor("{}\n")?;
         let server = if http2 { Server::Go } else { Server::PythonJson };
-        let mut tls = stage.tls();
-        tls["max"] = json!(version);
-        let _server = server.start(&stage.scene.approved, PORT, &json!({"tls": tls}))?;
+        let _server = stage.server(server, version)?;
         let mut counted = Vec::new();
         for pause in [1000, 0] {
-            let options = json!({"ca": stage.certificate.cert, "connections": 3, "calls": 20, "http2": http2,
+            let options = json!({"connections": 3, "calls": 20, "http2": http2,
                 "max": version, "pause_ms": pause});
             let mut client = stage.client(Client::Go(toolchain, stripped), &options)?;
             client.wait(SESSION)?;
@@ -267,7 +182,7 @@ fn a_process_that_was_there_before() {
     }
     let run = || -> Result<(Vec<Value>, Watched)> {
         let stage = Stage::new()?;
-        let _server = stage.server("1.3")?;
+        let _server = stage.server(Server::PythonJson, "1.3")?;
         let mut client = stage.client(Client::TypeScript, &json!({"sessions": 2, "pause_ms": 8000}))?;
         let first = client
             .stdout
@@ -372,7 +287,7 @@ fn plaintext_can_be_turned_off() {
     let run = |config: &str| -> Result<Watched> {
         let stage = Stage::new()?;
         let monitor = stage.monitor(config)?;
-        let _server = stage.server("1.3")?;
+        let _server = stage.server(Server::PythonJson, "1.3")?;
         stage
             .client(Client::Python, &json!({"calls": 1}))?
             .wait(SESSION)?;
@@ -401,7 +316,7 @@ fn short_lived_clients() {
     let run = || -> Result<Watched> {
         let stage = Stage::new()?;
         let monitor = stage.monitor("{}\n")?;
-        let _server = stage.server("1.3")?;
+        let _server = stage.server(Server::PythonJson, "1.3")?;
         let url = format!("https://{NAME}:{PORT}/mcp");
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
             "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "curl", "version": "1"}}});

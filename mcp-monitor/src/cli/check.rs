@@ -1,6 +1,8 @@
 //! `mcp-monitor check`: what this machine gives live capture, what it lacks, and what that costs.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+#[cfg(feature = "live")]
+use std::path::Path;
+use std::{fmt, fs};
 
 use serde::Serialize;
 
@@ -92,7 +94,7 @@ impl fmt::Display for Report {
 pub fn check(origins: &OriginTables) -> Report {
     let mut items = vec![kernel()];
     items.extend(live_items());
-    items.extend(tls_libraries(Path::new("/proc")));
+    items.extend(plaintext());
     items.push(origin_tables(origins));
     Report {
         live: items.iter().all(|item| item.state != State::Missing),
@@ -271,62 +273,56 @@ fn kernel_features() -> Vec<Item> {
     items
 }
 
-/// Processes looked into.
-const PROCESSES_MAX: usize = 16_384;
-
-/// Libraries that encrypt what the processes here say.
-fn tls_libraries(proc: &Path) -> Vec<Item> {
-    let mut users: BTreeMap<String, usize> = BTreeMap::new();
-    let Ok(entries) = fs::read_dir(proc) else {
-        return Vec::new();
-    };
-    for entry in entries.flatten().take(PROCESSES_MAX) {
-        let Ok(maps) = fs::read_to_string(entry.path().join("maps")) else {
-            continue;
-        };
-        let mut libraries: Vec<&str> = maps.lines().filter_map(tls_library).collect();
-        libraries.sort_unstable();
-        libraries.dedup();
-        for library in libraries {
-            let count = users.entry(library.to_owned()).or_default();
-            *count = count.saturating_add(1);
+/// What would be read in the clear on this machine now, what not and why, and what that needs.
+#[cfg(feature = "live")]
+fn plaintext() -> Vec<Item> {
+    const WHAT: &str = "TLS plaintext";
+    let mut items = vec![ptrace()];
+    let survey = crate::source::live::tls::survey();
+    for file in &survey.files {
+        let plural = if file.processes == 1 { "" } else { "es" };
+        let used = format!("{}, {} process{plural}", file.path, file.processes);
+        if !file.libraries.is_empty() {
+            let libraries = file.libraries.join(", ");
+            items.push(Item::new(WHAT, State::Works, format!("{used}: {libraries}")));
+        }
+        for why in &file.unreadable {
+            let item = Item::new(WHAT, State::Info, format!("{used}: not read"));
+            items.push(item.costs(format!(
+                "{why}; its messages stay unseen, OP-06 says so for pinned servers"
+            )));
         }
     }
-    if users.is_empty() {
-        return vec![Item::new(
-            "TLS libraries",
-            State::Info,
-            "no process here has one loaded that could be read",
-        )];
+    if survey.files.is_empty() {
+        let found = "no process here has a TLS library inside that is known";
+        items.push(Item::new(WHAT, State::Info, found));
     }
-    users
-        .into_iter()
-        .map(|(path, count)| {
-            let plural = if count == 1 { "" } else { "es" };
-            Item::new(
-                "TLS library",
-                State::Info,
-                format!("{path}, {count} process{plural}"),
-            )
-        })
-        .collect()
+    if survey.closed > 0 {
+        let found = format!("{} processes could not be looked into", survey.closed);
+        let item = Item::new(WHAT, State::Info, found);
+        items.push(
+            item.costs(
+                "their TLS is not listed: they ended meanwhile, or are another user's (CAP_SYS_PTRACE)",
+            ),
+        );
+    }
+    items
 }
 
-/// Path of the TLS library that a line of `/proc/PID/maps` maps.
-fn tls_library(line: &str) -> Option<&str> {
-    let path = line.get(line.find('/')?..)?;
-    let name = path.rsplit('/').next()?;
-    let known = [
-        "libssl.so",
-        "libssl3.so",
-        "libgnutls.so",
-        "libmbedtls.so",
-        "libwolfssl.so",
-        "libboringssl.so",
-    ];
-    // Python wheels and the like carry copies such as libssl-81ffa89e.so.3.
-    let bundled = name.starts_with("libssl-") && name.contains(".so");
-    (bundled || known.iter().any(|library| name.starts_with(library))).then_some(path)
+#[cfg(not(feature = "live"))]
+fn plaintext() -> Vec<Item> {
+    Vec::new()
+}
+
+#[cfg(feature = "live")]
+fn ptrace() -> Item {
+    let there = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_PTRACE);
+    if there.unwrap_or(false) {
+        Item::new("looking into processes", State::Works, "CAP_SYS_PTRACE")
+    } else {
+        Item::new("looking into processes", State::Degraded, "no CAP_SYS_PTRACE")
+            .costs("TLS libraries are found only in processes of the same user; others stay encrypted")
+    }
 }
 
 #[cfg(test)]
@@ -364,30 +360,15 @@ mod tests {
         assert!(error.contains("feed.txt:1:1: "), "{error}");
     }
 
+    #[cfg(feature = "live")]
     #[test]
-    fn knows_tls_libraries() {
-        let line = "7f00-7f01 r-xp 00000000 08:01 42   /usr/lib/x86_64-linux-gnu/libssl.so.3";
-        assert_eq!(tls_library(line), Some("/usr/lib/x86_64-linux-gnu/libssl.so.3"));
-        assert!(tls_library("7f00-7f01 r-xp 0 08:01 42 /a/_ssl.libs/libssl-81ffa89e.so.3").is_some());
-        assert_eq!(
-            tls_library("7f00-7f01 r-xp 0 08:01 42 /usr/lib/libssh.so.4"),
-            None
-        );
-        assert_eq!(tls_library("7f00-7f01 rw-p 00000000 00:00 0 [heap]"), None);
-    }
-
-    #[test]
-    fn counts_the_processes_of_a_library() {
-        let proc = tempfile::tempdir().unwrap();
-        for pid in ["1", "2"] {
-            fs::create_dir(proc.path().join(pid)).unwrap();
-            let maps =
-                "7f00-7f01 r--p 0 08:01 42 /lib/libssl.so.3\n7f01-7f02 r-xp 0 08:01 42 /lib/libssl.so.3\n";
-            fs::write(proc.path().join(pid).join("maps"), maps).unwrap();
-        }
-        let items = tls_libraries(proc.path());
-        assert_eq!(items.len(), 1);
-        assert_eq!(items[0].found, "/lib/libssl.so.3, 2 processes");
+    fn says_which_programs_here_cannot_be_read() {
+        // This test has rustls inside, and the names of other libraries among its constants.
+        let own = std::env::current_exe().unwrap().display().to_string();
+        let items = plaintext();
+        let item = items.iter().find(|item| item.found.starts_with(&own)).unwrap();
+        assert!(item.found.ends_with("not read"), "{item:?}");
+        assert!(item.cost.as_deref().unwrap().contains(" is inside"), "{item:?}");
     }
 
     #[test]

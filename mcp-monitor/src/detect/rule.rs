@@ -63,7 +63,7 @@ impl Kind {
             SeenKind::Certificates { .. } => Self::Certificates,
             SeenKind::Handshake(_) => Self::Handshake,
             SeenKind::TlsAlert { .. } => Self::TlsAlert,
-            SeenKind::Opaque => Self::Opaque,
+            SeenKind::Opaque { .. } => Self::Opaque,
             SeenKind::Request { .. } => Self::Request,
             SeenKind::Response { .. } => Self::Response,
             SeenKind::Document { .. } => Self::Document,

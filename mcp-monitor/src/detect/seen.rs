@@ -1,5 +1,7 @@
 //! What rules look at.
 
+use std::sync::Arc;
+
 use super::Drift;
 use crate::{
     flow::{FlowEnd, FlowRef},
@@ -71,7 +73,10 @@ pub enum SeenKind<'a> {
         description: u8,
     },
     /// Nothing opens this flow's encryption.
-    Opaque,
+    Opaque {
+        /// What keeps the TLS of its process closed, where that is known.
+        why: Option<&'a Arc<str>>,
+    },
     /// An HTTP request head.
     Request {
         /// Which exchange.

@@ -83,7 +83,10 @@ pub enum FlowEventKind {
         description: u8,
     },
     /// Both directions are encrypted and nothing opens them: no plaintext from here on.
-    Opaque,
+    Opaque {
+        /// What keeps the TLS of its process closed, where that is known.
+        why: Option<Arc<str>>,
+    },
     /// An HTTP request head.
     Request {
         /// Which exchange.

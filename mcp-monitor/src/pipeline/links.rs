@@ -25,6 +25,8 @@ const MAX_HELLOS: usize = 65_536;
 const MAX_OBJECTS: usize = 65_536;
 /// Sockets whose process is remembered.
 const MAX_SOCKETS: usize = 65_536;
+/// Processes of which it is remembered why their TLS cannot be read.
+const MAX_UNREADABLE: usize = 16_384;
 /// Connections whose `client_random` is looked for in an object of a library that is new.
 const MAX_SEARCHED: usize = 256;
 /// How long an encrypted flow waits for plaintext before it is called opaque.
@@ -116,6 +118,8 @@ pub(super) struct Links {
     offsets: HashMap<u32, u32>,
     /// Process that connected a socket.
     owners: LruCache<u64, u32>,
+    /// Processes whose TLS cannot be read: which program, and why.
+    unreadable: LruCache<u32, Arc<str>>,
     /// Flows that wait for plaintext, by time of their ClientHello.
     waiting: VecDeque<(Timestamp, [u8; RANDOM])>,
     counters: LinkCounters,
@@ -135,6 +139,7 @@ impl Links {
             objects: LruCache::new(size(MAX_OBJECTS)),
             offsets: HashMap::new(),
             owners: LruCache::new(size(MAX_SOCKETS)),
+            unreadable: LruCache::new(size(MAX_UNREADABLE)),
             waiting: VecDeque::new(),
             counters: LinkCounters::default(),
         }
@@ -147,6 +152,20 @@ impl Links {
     /// A process connected a socket.
     pub(super) fn connected(&mut self, cookie: u64, pid: u32) {
         self.owners.put(cookie, pid);
+    }
+
+    /// The TLS of a process cannot be read, for this reason; `None`: the process is gone.
+    pub(super) fn unreadable(&mut self, pid: u32, why: Option<Arc<str>>) {
+        match why {
+            Some(why) => self.unreadable.put(pid, why),
+            None => self.unreadable.pop(&pid),
+        };
+    }
+
+    /// Why the TLS of the process that has a flow is not read, where that is known.
+    pub(super) fn why_opaque(&self, flow: &FlowInfo) -> Option<Arc<str>> {
+        let pid = self.owners.peek(&flow.cookie?)?;
+        self.unreadable.peek(pid).cloned()
     }
 
     /// A ClientHello was seen on a flow.

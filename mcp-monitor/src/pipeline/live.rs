@@ -163,7 +163,7 @@ pub async fn run<E>(
                 if let Some(publish) = &mut publish {
                     let mut summary = engine.summary(&source, undelivered, reloaded, started)?;
                     summary.identity = options.identity.as_ref().map(|identity| identity.status());
-                    publish(Status::new(now(), pins_since, summary, &engine.correlator, source.features()));
+                    publish(Status::new(now(), pins_since, summary, &engine.correlator, &source));
                 }
             }
             Some(pins) = reloads.recv() => {
@@ -231,7 +231,7 @@ pub async fn run<E>(
             pins_since,
             summary.clone(),
             &engine.correlator,
-            source.features(),
+            &source,
         ));
     }
     Ok(Outcome {
@@ -314,6 +314,7 @@ impl Engine {
         summary.plaintext = source.tls_counters().map(|probes| PlaintextCounts {
             probes,
             links: self.links.counters(),
+            unreadable_by: source.unreadable_by_reason(),
         });
         summary.dropped.insert("verdicts_undelivered", undelivered);
         summary.reloads = Some(reloads);
@@ -399,6 +400,7 @@ impl Engine {
                     offset,
                     data,
                 } => self.plaintext(at, object, written, offset, data),
+                LiveRecord::Unreadable { pid, why } => self.links.unreadable(pid, why),
                 LiveRecord::TlsEnd {
                     at,
                     object,
@@ -469,7 +471,8 @@ impl Engine {
     fn pass_events(&mut self) {
         let mut events = std::mem::take(&mut self.events);
         for Event { mut event, .. } in events.drain(..) {
-            match &event.kind {
+            match &mut event.kind {
+                FlowEventKind::Opaque { why } => *why = self.links.why_opaque(&event.flow.info),
                 FlowEventKind::ClientHello(hello) => {
                     self.links.hello(&event.flow.info, hello.random, event.at.time);
                 }

@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use super::{correlator::Correlator, summary::Summary};
-use crate::{source::live::Features, types::Timestamp};
+use crate::{
+    source::live::{Features, LiveSource, tls::UnreadableProgram},
+    types::Timestamp,
+};
 
 /// Endpoints that are shown one by one; metrics and the page stay bounded.
 pub const MAX_ENDPOINTS: usize = 1000;
+/// Programs whose TLS cannot be read that are shown one by one.
+pub const MAX_UNREADABLE: usize = 20;
 
 /// A look at the packet loop. It costs the loop a walk over its open connections.
 #[derive(Clone, Debug)]
@@ -29,6 +34,9 @@ pub struct Status {
     pub endpoints: Vec<EndpointStatus>,
     /// What the kernel offers.
     pub features: Features,
+    /// Programs in use whose TLS cannot be read, those with the most processes first; at most
+    /// [`MAX_UNREADABLE`].
+    pub unreadable: Vec<UnreadableProgram>,
 }
 
 /// A pinned endpoint as it stands.
@@ -50,7 +58,7 @@ impl Status {
         pins_since: Timestamp,
         summary: Summary,
         correlator: &Correlator,
-        features: Features,
+        source: &LiveSource,
     ) -> Self {
         let pins = correlator.pins();
         let mut endpoints: Vec<EndpointStatus> = pins
@@ -83,7 +91,8 @@ impl Status {
             pins_since,
             pinned: u64::try_from(pins.endpoints.len()).unwrap_or(u64::MAX),
             endpoints,
-            features,
+            features: source.features(),
+            unreadable: source.unreadable_programs(MAX_UNREADABLE),
         }
     }
 }

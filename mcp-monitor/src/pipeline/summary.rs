@@ -71,7 +71,7 @@ pub struct Summary {
 
 /// Plaintext from the TLS libraries of processes.
 #[cfg(feature = "live")]
-#[derive(Clone, Copy, Default, Debug, Serialize)]
+#[derive(Clone, Default, Debug, Serialize)]
 pub struct PlaintextCounts {
     /// The probes.
     #[serde(flatten)]
@@ -79,6 +79,8 @@ pub struct PlaintextCounts {
     /// How their plaintext found its flows.
     #[serde(flatten)]
     pub links: LinkCounters,
+    /// Processes that run now whose TLS cannot be read, by reason.
+    pub unreadable_by: BTreeMap<&'static str, u64>,
 }
 
 /// Changes of the pins of a running monitor.

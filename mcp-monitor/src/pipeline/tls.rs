@@ -114,7 +114,7 @@ impl Tls {
     pub(super) fn settle(&mut self, at: At, out: &mut Output) {
         if self.opaque && !self.settled && self.decryptor.is_none() {
             self.settled = true;
-            out.push((at, FlowEventKind::Opaque));
+            out.push((at, FlowEventKind::Opaque { why: None }));
         }
     }
 
@@ -151,7 +151,7 @@ impl Tls {
                     out.push((now, FlowEventKind::Anomaly(anomaly)));
                     if self.opaque && !self.settled {
                         self.settled = true;
-                        out.push((now, FlowEventKind::Opaque));
+                        out.push((now, FlowEventKind::Opaque { why: None }));
                     }
                 }
             }
@@ -208,7 +208,7 @@ impl Tls {
                         self.opaque = true;
                         if self.decryptor.is_none() && !self.limits.probed && !self.settled {
                             self.settled = true;
-                            out.push((at, FlowEventKind::Opaque));
+                            out.push((at, FlowEventKind::Opaque { why: None }));
                         }
                     }
                 }

@@ -47,7 +47,7 @@ pub(super) fn view<'a>(
             direction: *direction,
             description: *description,
         },
-        (FlowEventKind::Opaque, _) => SeenKind::Opaque,
+        (FlowEventKind::Opaque { why }, _) => SeenKind::Opaque { why: why.as_ref() },
         (FlowEventKind::Request { exchange, head, .. }, Step::Http { target, mcp, .. }) => {
             SeenKind::Request {
                 exchange: *exchange,

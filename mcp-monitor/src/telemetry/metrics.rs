@@ -22,6 +22,7 @@ const LABELLED: &[(&str, &str)] = &[
     ("mcp.methods", "method"),
     ("anomalies", "kind"),
     ("dropped", "what"),
+    ("plaintext.unreadable_by", "reason"),
 ];
 
 /// Paths of the summary that say the same as a metric of their own.
@@ -197,7 +198,15 @@ const HELP: &[(&str, &str)] = &[
         "Files that probes were taken off again, because no process uses them.",
     ),
     ("plaintext.refused", "Files that the kernel refused probes on."),
-    ("plaintext.unreadable", "Executables whose TLS cannot be read."),
+    ("plaintext.unreadable", "Processes met whose TLS cannot be read."),
+    (
+        "plaintext.unreadable_by",
+        "Processes that run now whose TLS cannot be read, by reason.",
+    ),
+    (
+        "plaintext.unreadable_untold",
+        "Processes whose TLS cannot be read and of which only the number is known, because there are too many.",
+    ),
     (
         "plaintext.untold",
         "Processes of which the scan was not told in time.",
@@ -530,7 +539,7 @@ mod tests {
             summary::{PlaintextCounts, Reloads},
         },
         sink::delivery::SinkCounters,
-        source::live::{Features, KernelCounters},
+        source::live::{Features, KernelCounters, tls::UnreadableProgram},
         types::Timestamp,
     };
 
@@ -574,6 +583,11 @@ mod tests {
                 bpf_loop: true,
                 packet_netns: true,
             },
+            unreadable: vec![UnreadableProgram {
+                path: "/opt/agent".into(),
+                reason: "rustls is inside".into(),
+                processes: 2,
+            }],
         });
         board.take(&[crate::pipeline::record::Record::Alert(Box::new(
             super::super::query::testing::alert(),

@@ -444,6 +444,16 @@ fn blind_spots(out: &mut String, board: &Board, status: &Status) {
             ),
         );
     }
+    for program in &status.unreadable {
+        let plural = if program.processes == 1 { "" } else { "es" };
+        spots.push((
+            program.processes,
+            format!(
+                "process{plural} of {} whose TLS cannot be read: {}",
+                program.path, program.reason
+            ),
+        ));
+    }
     if !status.features.bpf_loop {
         spots.push((0, "this kernel judges no DNS answers and ClientHellos itself; it happens here, some milliseconds later".into()));
     }

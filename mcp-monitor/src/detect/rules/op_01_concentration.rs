@@ -61,7 +61,7 @@ impl Rule for Concentration {
             {
                 (context.target.host_key(), context.target.endpoint)
             }
-            SeenKind::Opaque => {
+            SeenKind::Opaque { .. } => {
                 let Some(connection) = seen.connection.filter(|c| c.endpoint.is_some()) else {
                     return;
                 };

@@ -125,7 +125,10 @@ mod tests {
         let found = b.says(PING);
         assert_eq!(found[0].expected, ["10.0.9.0/24"]);
         assert!(b.says(PING).is_empty(), "once a connection");
-        assert_eq!(bench("", "203.0.113.5").see(SeenKind::Opaque).len(), 1);
+        assert_eq!(
+            bench("", "203.0.113.5").see(SeenKind::Opaque { why: None }).len(),
+            1
+        );
     }
 
     #[test]
@@ -146,6 +149,9 @@ mod tests {
         assert!(none.says(PING).is_empty());
         let mut other = bench("", "203.0.113.5");
         other.connection.endpoint = None;
-        assert!(other.see(SeenKind::Opaque).is_empty(), "not known to be MCP");
+        assert!(
+            other.see(SeenKind::Opaque { why: None }).is_empty(),
+            "not known to be MCP"
+        );
     }
 }

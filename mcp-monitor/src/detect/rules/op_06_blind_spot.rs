@@ -1,6 +1,8 @@
 //! OP-06 blind-spot: packets lost, no plaintext, ECH or QUIC on a pinned flow: the monitor says what it could not see.
 
 use super::prelude::*;
+use std::sync::Arc;
+
 use crate::{flow::FlowId, types::Transport};
 
 const META: Meta = Meta {
@@ -27,9 +29,11 @@ const META: Meta = Meta {
     },
 };
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Hidden {
     opaque: bool,
+    /// What keeps the TLS of the process closed.
+    why: Option<Arc<str>>,
     ech: bool,
 }
 
@@ -50,7 +54,10 @@ impl Rule for BlindSpot {
         };
         let id = flow.info.id;
         match &seen.kind {
-            SeenKind::Opaque => self.note(id, |h| h.opaque = true),
+            SeenKind::Opaque { why } => self.note(id, |h| {
+                h.opaque = true;
+                h.why = why.cloned();
+            }),
             // The outer name of real ECH is not the pinned one; with GREASE the pinned name stands there.
             SeenKind::ClientHello(hello) if hello.ech.is_some() => {
                 let named = hello
@@ -83,6 +90,7 @@ impl Rule for BlindSpot {
                     0 => String::new(),
                     n => format!(" ({n} bytes missing)"),
                 };
+                let why = hidden.why.map_or_else(String::new, |why| format!(" ({why})"));
                 let server = connection
                     .server_name()
                     .map_or_else(|| flow.info.server.ip().to_string(), str::to_owned);
@@ -90,7 +98,7 @@ impl Rule for BlindSpot {
                     Finding::new(
                         META.id,
                         format!(
-                            "could not see all of a connection of {} with {}: {observed}{lost}; rules that need it were blind there",
+                            "could not see all of a connection of {} with {}: {observed}{why}{lost}; rules that need it were blind there",
                             agent(seen),
                             label(world, connection.endpoint, &server)
                         ),
@@ -106,7 +114,7 @@ impl Rule for BlindSpot {
 
 impl BlindSpot {
     fn note(&mut self, id: FlowId, set: impl FnOnce(&mut Hidden)) {
-        let mut hidden = self.hidden.peek(&id).copied().unwrap_or_default();
+        let mut hidden = self.hidden.peek(&id).cloned().unwrap_or_default();
         set(&mut hidden);
         self.hidden.insert(id, hidden);
     }
@@ -126,9 +134,17 @@ mod tests {
     #[test]
     fn fires_at_the_end_of_a_connection_it_could_not_see() {
         let mut b = bench();
-        assert!(b.see(SeenKind::Opaque).is_empty());
+        assert!(b.see(SeenKind::Opaque { why: None }).is_empty());
         assert_eq!(b.close()[0].observed.as_deref(), Some("no plaintext"));
         assert!(b.close().is_empty(), "once");
+        let why: Arc<str> = "/opt/agent: rustls is inside".into();
+        b.see(SeenKind::Opaque { why: Some(&why) });
+        let finding = b.close().remove(0);
+        assert!(
+            finding
+                .summary
+                .contains("no plaintext (/opt/agent: rustls is inside)")
+        );
         let mut b = bench();
         b.flow.lost_bytes = 9;
         assert!(b.close()[0].summary.contains("9 bytes missing"));
@@ -156,7 +172,7 @@ mod tests {
         b.server("https://other.example/", "198.51.100.1");
         b.connection.mcp = false;
         b.flow.lost_bytes = 9;
-        b.see(SeenKind::Opaque);
+        b.see(SeenKind::Opaque { why: None });
         assert!(b.close().is_empty());
         let mut b = bench();
         let grease = ClientHello {

@@ -7,6 +7,24 @@ use thiserror::Error;
 
 use super::Library;
 
+impl Unreadable {
+    /// The reason in a word: one of ten.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Stripped { .. } => "stripped",
+            Self::NoConvention { .. } => "no_convention",
+            Self::Missing { .. } => "missing",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::Indirect { .. } => "indirect",
+            Self::OutsideCode { .. } => "outside_code",
+            Self::OldGo { .. } => "old_go",
+            Self::Code { .. } => "code",
+            Self::TooLarge { .. } => "too_large",
+            Self::Malformed { .. } => "malformed",
+        }
+    }
+}
+
 /// Why a file was not examined.
 #[derive(Debug, Error)]
 pub enum BinaryError {

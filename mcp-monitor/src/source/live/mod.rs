@@ -185,6 +185,13 @@ pub enum LiveRecord {
         /// What.
         data: Bytes,
     },
+    /// The TLS of a process cannot be read, which is said once; or such a process is gone.
+    Unreadable {
+        /// The process.
+        pid: u32,
+        /// Its program, and why not; `None`: it is gone.
+        why: Option<Arc<str>>,
+    },
     /// A TLS object was freed.
     TlsEnd {
         /// When.
@@ -351,8 +358,17 @@ impl LiveSource {
                 Some((probes, scanner)) => tokio::select! {
                     biased;
                     change = scanner.change() => {
+                        let unreadable = match &change {
+                            tls::Change::Unreadable { pid, path, reason } => {
+                                Some((*pid, Some(format!("{path}: {reason}").into())))
+                            }
+                            tls::Change::Gone { pid } => Some((*pid, None)),
+                            _ => None,
+                        };
                         probes.change(&mut self.programs, change);
-                        continue;
+                        let Some((pid, why)) = unreadable else { continue };
+                        out.push(LiveRecord::Unreadable { pid, why });
+                        return Ok(());
                     }
                     guard = self.ring.readable_mut() => guard.map_err(LiveError::Ring)?,
                 },
@@ -439,6 +455,22 @@ impl LiveSource {
             untold: scanner.untold(),
             ..probes.counters()
         })
+    }
+
+    /// Processes that run now whose TLS cannot be read, by [`Unreadable::code`](super::binary::Unreadable::code).
+    pub fn unreadable_by_reason(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        let probes = self.tls.as_ref().map(|(probes, _)| probes.unreadable());
+        probes
+            .map(tls::UnreadableProcesses::by_reason)
+            .unwrap_or_default()
+    }
+
+    /// The programs they run, those with the most processes first.
+    pub fn unreadable_programs(&self, most: usize) -> Vec<tls::UnreadableProgram> {
+        let probes = self.tls.as_ref().map(|(probes, _)| probes.unreadable());
+        probes
+            .map(|processes| processes.programs(most))
+            .unwrap_or_default()
     }
 
     /// What the programs cost, by their name; all zero unless the sysctl `kernel.bpf_stats_enabled` is 1.

@@ -7,10 +7,14 @@
 mod probes;
 mod process;
 mod scan;
+mod survey;
+mod unreadable;
 
 pub use self::{
     probes::{Probes, TlsCounters},
     scan::{Change, Scanner, Subject},
+    survey::{MAX_SURVEYED, Survey, Surveyed, survey},
+    unreadable::{UnreadableProcesses, UnreadableProgram},
 };
 
 /// A TLS connection as the library of a process knows it. Addresses are used again, so the time of its

@@ -13,7 +13,10 @@ use aya::{
 use hashbrown::HashMap;
 use serde::Serialize;
 
-use super::scan::{Change, Target};
+use super::{
+    UnreadableProcesses,
+    scan::{Change, Target},
+};
 use crate::source::{
     binary::{Function, Library, Probe, ProbeKind},
     live::{LiveError, load},
@@ -48,8 +51,10 @@ pub struct TlsCounters {
     pub detached: u64,
     /// Files that the kernel refused probes on.
     pub refused: u64,
-    /// Executables whose TLS cannot be read.
+    /// Processes met whose TLS cannot be read.
     pub unreadable: u64,
+    /// Of these, those of which only the number is known, because there were too many.
+    pub unreadable_untold: u64,
     /// Processes of which the scan was not told in time.
     pub untold: u64,
 }
@@ -58,6 +63,7 @@ pub struct TlsCounters {
 pub struct Probes {
     links: HashMap<u32, Vec<UProbeLink>>,
     random: Array<MapData, u32>,
+    unreadable: UnreadableProcesses,
     counters: TlsCounters,
 }
 
@@ -76,6 +82,7 @@ impl Probes {
         Ok(Self {
             links: HashMap::new(),
             random,
+            unreadable: UnreadableProcesses::default(),
             counters: TlsCounters::default(),
         })
     }
@@ -92,8 +99,10 @@ impl Probes {
             }
             Change::Unreadable { pid, path, reason } => {
                 self.counters.unreadable = self.counters.unreadable.saturating_add(1);
-                tracing::info!(pid, %path, %reason, "the TLS of this program cannot be read");
+                tracing::debug!(pid, %path, %reason, "the TLS of this process cannot be read");
+                self.unreadable.insert(pid, path, reason);
             }
+            Change::Gone { pid } => self.unreadable.remove(pid),
         }
     }
 
@@ -130,10 +139,16 @@ impl Probes {
         let _ = self.random.set(target, at.saturating_add(1), 0);
     }
 
+    /// Processes whose TLS cannot be read.
+    pub fn unreadable(&self) -> &UnreadableProcesses {
+        &self.unreadable
+    }
+
     /// What was done so far.
     pub fn counters(&self) -> TlsCounters {
         TlsCounters {
             targets: u64::try_from(self.links.len()).unwrap_or(u64::MAX),
+            unreadable_untold: self.unreadable.untold(),
             ..self.counters
         }
     }

@@ -17,6 +17,10 @@ pub(super) struct FileKey {
 }
 
 impl FileKey {
+    pub(super) fn parts(self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     pub(super) fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self {

@@ -7,7 +7,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs::File,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -72,14 +75,19 @@ pub enum Change {
         /// Its number.
         target: u32,
     },
-    /// The TLS of a process that is no library's user cannot be read.
+    /// The TLS inside a program or library of a process cannot be read. Said once for each process.
     Unreadable {
         /// The process.
         pid: u32,
-        /// Its executable.
-        path: Box<str>,
+        /// The file.
+        path: Arc<str>,
         /// Why not.
         reason: Unreadable,
+    },
+    /// A process of which that was said ended, or runs another program.
+    Gone {
+        /// The process.
+        pid: u32,
     },
 }
 
@@ -140,10 +148,12 @@ impl Scanner {
 }
 
 /// A file that was looked into.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Content {
     /// TLS functions: a target of this number.
     Target(u32),
+    /// TLS that cannot be read.
+    Unreadable(Unreadable),
     Nothing,
 }
 
@@ -162,6 +172,8 @@ struct Scan {
     used: BTreeSet<u32>,
     /// When the full scan last found them in use.
     seen: HashMap<u32, Instant>,
+    /// Processes that were said to be unreadable.
+    said: HashSet<u32>,
 }
 
 impl Scan {
@@ -177,6 +189,7 @@ impl Scan {
             looks: VecDeque::new(),
             used: BTreeSet::new(),
             seen: HashMap::new(),
+            said: HashSet::new(),
         }
     }
 
@@ -200,6 +213,7 @@ impl Scan {
             let wake = self.looks.front().map_or(next, |(due, ..)| next.min(*due));
             match heard.recv_timeout(wake.saturating_duration_since(Instant::now())) {
                 Ok(Subject::Executed(pid)) => {
+                    self.gone(pid);
                     self.process(pid);
                     self.plan_look(pid, 0);
                 }
@@ -229,7 +243,12 @@ impl Scan {
         // The machine's own, whether or not a process below the cgroup runs yet: the first may be over
         // before it was looked at.
         self.lying_ready(std::process::id());
-        for pid in process::all() {
+        let all: HashSet<u32> = process::all().into_iter().collect();
+        let over: Vec<u32> = self.said.difference(&all).copied().collect();
+        for pid in over {
+            self.gone(pid);
+        }
+        for pid in all {
             self.process(pid);
         }
         let now = Instant::now();
@@ -279,9 +298,16 @@ impl Scan {
 
     fn mapping(&mut self, pid: u32, namespace: u64, mapping: &Mapping) {
         let place = (namespace, mapping.place.clone());
-        if let Some(key) = self.places.get(&place) {
-            if let Some(Content::Target(number)) = self.files.get(key) {
-                self.used.insert(*number);
+        if let Some(content) = self.places.get(&place).and_then(|key| self.files.get(key)) {
+            match content {
+                Content::Target(number) => {
+                    self.used.insert(*number);
+                }
+                Content::Unreadable(reason) => {
+                    let reason = reason.clone();
+                    self.unreadable(pid, &mapping.path, reason);
+                }
+                Content::Nothing => {}
             }
             return;
         }
@@ -293,12 +319,24 @@ impl Scan {
                 self.places.insert(place, key);
             }
             if let Some(reason) = reason {
-                self.say(Change::Unreadable {
-                    pid,
-                    path: mapping.path.clone(),
-                    reason,
-                });
+                self.unreadable(pid, &mapping.path, reason);
             }
+        }
+    }
+
+    fn unreadable(&mut self, pid: u32, path: &str, reason: Unreadable) {
+        if self.said.len() < MAX_FILES && self.said.insert(pid) {
+            self.say(Change::Unreadable {
+                pid,
+                path: path.into(),
+                reason,
+            });
+        }
+    }
+
+    fn gone(&mut self, pid: u32) {
+        if self.said.remove(&pid) {
+            self.say(Change::Gone { pid });
         }
     }
 
@@ -319,10 +357,15 @@ impl Scan {
     fn file(&mut self, file: File, path: &str) -> Option<(FileKey, Option<Unreadable>)> {
         let key = FileKey::of(&file).ok()?;
         if let Some(content) = self.files.get(&key) {
-            if let Content::Target(number) = content {
-                self.used.insert(*number);
-            }
-            return Some((key, None));
+            let reason = match content {
+                Content::Target(number) => {
+                    self.used.insert(*number);
+                    None
+                }
+                Content::Unreadable(reason) => Some(reason.clone()),
+                Content::Nothing => None,
+            };
+            return Some((key, reason));
         }
         if self.files.len() >= MAX_FILES {
             self.files
@@ -333,8 +376,10 @@ impl Scan {
             return Some((key, None));
         };
         if examined.plans.is_empty() {
-            self.files.insert(key, Content::Nothing);
-            return Some((key, examined.unreadable.into_iter().next()));
+            let reason = examined.unreadable.into_iter().next();
+            let content = reason.clone().map_or(Content::Nothing, Content::Unreadable);
+            self.files.insert(key, content);
+            return Some((key, reason));
         }
         let number = self.number()?;
         self.files.insert(key, Content::Target(number));
