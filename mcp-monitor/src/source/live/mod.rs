@@ -39,7 +39,7 @@ use super::verdict::{PinnedHost, Verdicts};
 use crate::{
     attribution::{Attribution, Pods},
     decode::{TcpSegment, UdpDatagram},
-    types::{At, Process, Scope},
+    types::{At, Process, Scope, Timestamp},
 };
 
 /// How to attach.
@@ -314,6 +314,11 @@ impl LiveSource {
                 return Ok(());
             }
         }
+    }
+
+    /// Time now, on the clock of the records: near the wall clock, and never backwards.
+    pub fn now(&mut self) -> Timestamp {
+        self.reader.now()
     }
 
     /// Tells the kernel what to do with a flow from its next packet on.
