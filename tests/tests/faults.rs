@@ -343,6 +343,11 @@ fn a_stuck_reader_costs_records_that_are_counted_and_holds_up_nothing() {
             .stderr()
             .wait_for(SOON, |line| line.contains("nobody reads standard output"));
         ensure!(said.is_some() && begin.elapsed() < Duration::from_secs(10));
+        // Not before it has ended: what it has counted as lost would still be written.
+        let status = format!("/proc/{}/status", monitor.pid());
+        eventually("it ends", || {
+            Ok(std::fs::read_to_string(&status)?.contains("Z (zombie)"))
+        })?;
         HELD.store(false, Ordering::Relaxed);
         let watched = monitor.stop()?;
         let summary = &watched.summary;
