@@ -64,3 +64,9 @@ pub fn ask(server: SocketAddr, method: &str, path: &str, headers: &[&str], body:
     stream.read_to_end(&mut bytes)?;
     Answer::parse(&bytes)
 }
+
+/// The number of a line of metrics in Prometheus' text format, named with its labels.
+pub fn metric(text: &str, line: &str) -> Option<f64> {
+    text.lines()
+        .find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
+}

@@ -1,5 +1,6 @@
 //! The monitor attached live, as a user starts it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Further arguments.
     pub arguments: Vec<String>,
+    /// Environment of its own.
+    pub env: Vec<(String, std::ffi::OsString)>,
 }
 
 /// `mcp-monitor run`, attached.
@@ -74,6 +77,7 @@ impl Monitor {
             command.arg("--config").arg(config);
         }
         command.args(&options.arguments);
+        command.envs(options.env.iter().map(|(name, value)| (name, value)));
         if let Some(cgroup) = &options.cgroup {
             command.arg("--cgroup").arg(cgroup);
         }
@@ -97,6 +101,20 @@ impl Monitor {
     /// Lines of its log so far, and a way to wait for one.
     pub fn stderr(&self) -> &crate::process::Lines {
         &self.process.stderr
+    }
+
+    /// Where it serves HTTP, as its log says.
+    pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
+        let line = self
+            .stderr()
+            .wait_for(Duration::from_secs(5), |line| line.contains("addresses="))
+            .context("it does not say where it serves")?;
+        let list = line
+            .split_once("addresses=[")
+            .and_then(|(_, rest)| rest.split_once(']'))
+            .context("addresses")?
+            .0;
+        list.split(", ").map(|one| Ok(one.parse()?)).collect()
     }
 
     /// Its process id.

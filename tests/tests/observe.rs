@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mcp_monitor_tests::binary;
-use mcp_monitor_tests::http::{Answer, ask, get};
+use mcp_monitor_tests::http::{Answer, ask, get, metric};
 use mcp_monitor_tests::monitor::{Monitor, Options};
 use mcp_monitor_tests::paths;
 use mcp_monitor_tests::peers::{self, Client, Server};
@@ -50,17 +50,8 @@ fn start(dir: &Path, cgroup: Option<&Path>, pins: &str, http: &str) -> Result<(M
         config: Some(config),
         ..Options::default()
     })?;
-    let line = monitor
-        .stderr()
-        .wait_for(Duration::from_secs(5), |line| line.contains("addresses="));
-    let line = line.context("it does not say where it serves")?;
-    let list = line
-        .split_once("addresses=[")
-        .and_then(|(_, rest)| rest.split_once(']'))
-        .context("addresses")?
-        .0;
-    let addresses: Result<Vec<SocketAddr>, _> = list.split(", ").map(str::parse).collect();
-    Ok((monitor, addresses?))
+    let addresses = monitor.addresses()?;
+    Ok((monitor, addresses))
 }
 
 /// Asks again until an answer satisfies the test.
@@ -74,12 +65,6 @@ fn wait(what: &str, ask: impl Fn() -> Result<Answer>, test: impl Fn(&Answer) -> 
         ensure!(std::time::Instant::now() < end, "{what}: {}", answer.body);
         std::thread::sleep(Duration::from_millis(200));
     }
-}
-
-/// The number of a line of the metrics.
-fn metric(text: &str, line: &str) -> Option<f64> {
-    text.lines()
-        .find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// Sum of all lines of a name, whatever their labels.

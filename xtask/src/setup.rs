@@ -20,6 +20,9 @@ pub struct Args {
 /// What makes rsyslog speak TLS: a module, found by its path.
 const LIB_OSSL: &str = "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_ossl.so";
 
+/// What makes one program see another wall clock: a library, found by its path.
+const LIB_FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
 /// A program that the tests use, and the Debian package that has it.
 struct Tool {
     program: &'static str,
@@ -98,6 +101,10 @@ const TOOLS: &[Tool] = &[
     Tool {
         program: LIB_OSSL,
         package: "rsyslog-openssl",
+    },
+    Tool {
+        program: LIB_FAKETIME,
+        package: "faketime",
     },
 ];
 

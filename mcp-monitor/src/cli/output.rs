@@ -57,6 +57,8 @@ pub(super) struct Detached {
     sender: Option<crossbeam_channel::Sender<Record>>,
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
+    /// Others take no place in the queue.
+    wanted: Wanted,
 }
 
 #[cfg(feature = "live")]
@@ -77,13 +79,10 @@ impl Detached {
             .spawn(move || {
                 for record in &records {
                     let written = output.write(std::slice::from_ref(&record));
-                    // An alert must not wait for a full buffer.
-                    let flushed = if records.is_empty() {
-                        output.flush()
-                    } else {
-                        Ok(())
-                    };
-                    if let Err(Failure::Work(error) | Failure::Usage(error)) = written.and(flushed) {
+                    // An alert must not wait for a full buffer; and what lies in a buffer when nobody reads
+                    // any more would be lost without being counted.
+                    let written = written.and_then(|()| output.flush());
+                    if let Err(Failure::Work(error) | Failure::Usage(error)) = written {
                         *own.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                         return;
                     }
@@ -94,12 +93,16 @@ impl Detached {
             sender: Some(sender),
             thread: Some(thread),
             shared,
+            wanted: args.wanted(),
         })
     }
 
     /// Takes records; those for which there is no place are counted as lost.
     pub(super) fn write(&self, records: Vec<Record>) -> Result<(), Failure> {
         for record in records {
+            if !takes(self.wanted, &record) {
+                continue;
+            }
             let sent = self.sender.as_ref().map(|sender| sender.try_send(record));
             if let Some(Err(error)) = sent {
                 if error.is_disconnected() {
@@ -161,6 +164,16 @@ impl Detached {
     }
 }
 
+/// Whether a record goes to standard output.
+fn takes(wanted: Wanted, record: &Record) -> bool {
+    match record {
+        Record::Alert(_) => wanted.alerts,
+        Record::Message(_) => wanted.messages,
+        Record::Flow(_) => wanted.flows,
+        Record::Observation(_) => wanted.observations,
+    }
+}
+
 /// Standard output as records go there.
 pub(super) struct Output {
     writer: RecordWriter<std::io::Stdout>,
@@ -189,7 +202,7 @@ impl Output {
             if self.closed {
                 break;
             }
-            if !self.takes(record) {
+            if !takes(self.wanted, record) {
                 continue;
             }
             let written = self.writer.write(record, || record.text());
@@ -202,15 +215,6 @@ impl Output {
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         let written = self.writer.flush();
         self.settle(written)
-    }
-
-    fn takes(&self, record: &Record) -> bool {
-        match record {
-            Record::Alert(_) => self.wanted.alerts,
-            Record::Message(_) => self.wanted.messages,
-            Record::Flow(_) => self.wanted.flows,
-            Record::Observation(_) => self.wanted.observations,
-        }
     }
 
     fn settle(&mut self, written: std::io::Result<Written>) -> Result<(), Failure> {

@@ -159,7 +159,7 @@ pub async fn run<E>(
             () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => break,
             _ = ticks.tick() => {
                 progress.enter(Stage::Tick);
-                engine.tick();
+                engine.tick(source.now());
                 if let Some(publish) = &mut publish {
                     let mut summary = engine.summary(&source, undelivered, reloaded, started)?;
                     summary.identity = options.identity.as_ref().map(|identity| identity.status());
@@ -507,9 +507,9 @@ impl Engine {
         self.pass_events();
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self, now: Timestamp) {
         let at = At {
-            time: now().max(self.last.time),
+            time: now.max(self.last.time),
             packet: self.last.packet,
         };
         self.shard.tick(at, &mut self.events);

@@ -61,7 +61,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $_ := set $http "token" (dict "file" "/etc/mcp-monitor/token/token") -}}
 {{- end -}}
 {{- $identity := ternary "auto" "never" .Values.identity.enabled -}}
-{{- $base := dict "http" $http "kubernetes" (dict "identity" $identity) -}}
+{{- /* What the memory limit below has room for: docs/OPERATIONS.md, "What it takes". */ -}}
+{{- $limits := dict "flows" 131072 -}}
+{{- $base := dict "http" $http "kubernetes" (dict "identity" $identity) "limits" $limits -}}
 {{- if not .Values.features.tlsPlaintext -}}
 {{- $_ := set $base "plaintext" (dict "mode" "off") -}}
 {{- end -}}

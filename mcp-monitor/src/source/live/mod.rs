@@ -43,7 +43,7 @@ use super::verdict::{PinnedHost, Verdicts};
 use crate::{
     attribution::{Attribution, Pods},
     decode::{TcpSegment, UdpDatagram},
-    types::{At, Process, Scope},
+    types::{At, Process, Scope, Timestamp},
 };
 
 /// Records of several CPUs may lie in the ring this much out of order of time.
@@ -400,6 +400,11 @@ impl LiveSource {
                 return Ok(());
             }
         }
+    }
+
+    /// Time now, on the clock of the records: near the wall clock, and never backwards.
+    pub fn now(&mut self) -> Timestamp {
+        self.reader.now()
     }
 
     /// Tells the kernel what to do with a flow from its next packet on.

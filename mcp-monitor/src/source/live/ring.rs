@@ -27,7 +27,7 @@ use crate::{
     attribution::Attribution,
     decode::{TcpSegment, UdpDatagram},
     source::verdict::{HostDrift, PinnedHost, Verdicts, unmapped},
-    types::{At, PacketId, Scope},
+    types::{At, PacketId, Scope, Timestamp},
 };
 
 pub(super) struct Reader {
@@ -72,6 +72,10 @@ impl Reader {
         if let Some(verdicts) = &mut self.verdicts {
             verdicts.swap(hosts);
         }
+    }
+
+    pub(super) fn now(&mut self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(super) fn malformed(&self) -> u64 {
