@@ -533,6 +533,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        attribution::kubernetes::{IdentityStatus, State},
         pipeline::{
             progress::Progress,
             status::EndpointStatus,
@@ -557,6 +558,20 @@ mod tests {
             reloads: Some(Reloads::default()),
             plaintext: Some(PlaintextCounts::default()),
             sinks: Some([("oncall".to_owned(), SinkCounters::default())].into()),
+            identity: Some(IdentityStatus {
+                state: State::Current,
+                node: "n1".into(),
+                age_seconds: 1.0,
+                pods: 3,
+                pods_gone: 0,
+                pods_untold: 0,
+                pods_refused: 0,
+                lists: 1,
+                watches: 1,
+                events: 0,
+                errors: 0,
+                error: None,
+            }),
             ..Summary::default()
         };
         let state = super::super::state_health::StateHealth::default();
