@@ -102,9 +102,9 @@ pub fn join(host: &Namespace, router: &Namespace, role: &str, ends: &[Ends]) -> 
         address(router, role, *far, *near)?;
         let family = if near.is_ipv6() { "-6" } else { "-4" };
         let via = far.to_string();
-        ip(&[
-            "-n", &host.name, family, "route", "add", "default", "via", &via, "dev", "eth0",
-        ])?;
+        // `onlink`: the kernel may take a moment until the link's own route is there to find the router by.
+        #[rustfmt::skip]
+        ip(&["-n", &host.name, family, "route", "add", "default", "via", &via, "dev", "eth0", "onlink"])?;
     }
     Ok(())
 }

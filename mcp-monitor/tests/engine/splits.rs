@@ -230,10 +230,12 @@ proptest! {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             usize::try_from(state >> 33).unwrap() % n.max(1)
         };
-        // A copy comes after its original, or before it once they are mixed.
+        // A copy comes after its original; before it only once they are mixed, since an answer whose copy comes before
+        // the question has none to be linked with.
         for _ in 0..draw(10) {
-            let copy = data[draw(data.len())].clone();
-            data.insert(draw(data.len() + 1), copy);
+            let original = draw(data.len());
+            let copy = data[original].clone();
+            data.insert(original + 1 + draw(data.len() - original), copy);
         }
         if reach > 0 {
             for i in 0..data.len() {
