@@ -51,6 +51,8 @@ pub fn run(args: &Args) -> Result<()> {
             "-print_final_stats=1",
             "-timeout=25",
             "-report_slow_units=5",
+            // Naming the functions that it finds takes most of a short run.
+            "-print_funcs=0",
         ]);
         command.arg(format!("-max_total_time={}", args.seconds));
         counts.push(fuzz(&mut command, target).with_context(|| format!("fuzz target {target}"))?);
