@@ -6,10 +6,13 @@
 //! what a dead one left ([`crate::netns::remove_stale`]).
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, Once, PoisonError};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::process::output;
 
 type Action = Box<dyn FnOnce() + Send>;
 
@@ -71,6 +74,24 @@ impl TempDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Makes the folder and mounts a file system in memory there, with these options of mount(8), until the guard is dropped.
+///
+/// # Errors
+///
+/// The folder is there, or mounting is not allowed.
+pub fn tmpfs(folder: &Path, options: &str) -> anyhow::Result<Undo> {
+    std::fs::create_dir(folder)?;
+    output(
+        Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "none"])
+            .arg(folder),
+    )?;
+    let mounted = folder.to_owned();
+    Ok(register(move || {
+        let _ = output(Command::new("umount").arg(mounted));
+    }))
 }
 
 fn run_all() {

@@ -7,7 +7,6 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use mcp_monitor_tests::binary::{self, count};
 use mcp_monitor_tests::http::{get, metric};
 use mcp_monitor_tests::monitor::{Monitor, Options};
 use mcp_monitor_tests::privileges;
-use mcp_monitor_tests::process::{Process, output};
+use mcp_monitor_tests::process::Process;
 use mcp_monitor_tests::receivers::eventually;
 use mcp_monitor_tests::scene::{APPROVED, NAME, ROGUE, Scene};
 use mcp_monitor_tests::undo::{self, TempDir};
@@ -375,16 +374,7 @@ fn a_full_disk_delays_the_state_file_and_loses_nothing() {
     let run = || -> Result<()> {
         let stage = Stage::new()?;
         let disk = stage.path("disk");
-        std::fs::create_dir(&disk)?;
-        output(
-            Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "size=1m", "none"])
-                .arg(&disk),
-        )?;
-        let mounted = disk.clone();
-        let _undo = undo::register(move || {
-            let _ = output(Command::new("umount").arg(mounted));
-        });
+        let _undo = undo::tmpfs(&disk, "size=1m")?;
         let state = disk.join("state.sqlite");
         let monitor = Monitor::start(&stage.options(&format!("state: {{file: {}}}\n", state.display()))?)?;
         let filler = disk.join("filler");
@@ -541,16 +531,7 @@ fn a_state_file_that_cannot_be_written_is_refused() {
     let run = || -> Result<()> {
         let stage = Stage::new()?;
         let disk = stage.path("disk");
-        std::fs::create_dir(&disk)?;
-        output(
-            Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "ro", "none"])
-                .arg(&disk),
-        )?;
-        let mounted = disk.clone();
-        let _undo = undo::register(move || {
-            let _ = output(Command::new("umount").arg(mounted));
-        });
+        let _undo = undo::tmpfs(&disk, "ro")?;
         let state = disk.join("state.sqlite");
         let state = state.to_str().context("UTF-8")?;
         let ran = binary::run(["run", "--state", state])?;

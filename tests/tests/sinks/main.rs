@@ -410,13 +410,7 @@ fn a_full_disk_loses_nothing_while_the_receiver_takes_alerts_and_counts_what_it_
             receiver.port
         ))?;
         let spool = site.path().join("spool");
-        std::fs::create_dir(&spool)?;
-        let mut mount = Command::new("mount");
-        process::output(mount.args(["-t", "tmpfs", "-o", "size=16k", "none"]).arg(&spool))?;
-        let unmount = spool.clone();
-        let _undo = mcp_monitor_tests::undo::register(move || {
-            let _ = process::output(Command::new("umount").arg(unmount));
-        });
+        let _undo = mcp_monitor_tests::undo::tmpfs(&spool, "size=16k")?;
         // All of it but what the folder and the head file take.
         std::fs::create_dir(spool.join("webhook"))?;
         std::fs::write(spool.join("webhook/head"), [])?;

@@ -110,7 +110,7 @@ impl KernelCounters {
 }
 
 /// The kernel's table.
-pub(super) struct Counters(PerCpuArray<MapData, [u64; COUNT]>);
+pub(super) struct Counters(pub(super) PerCpuArray<MapData, [u64; COUNT]>);
 
 impl Counters {
     pub(super) fn new(programs: &mut Ebpf) -> Result<Self, LiveError> {

@@ -17,7 +17,6 @@ use aya::{
     maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray, RingBuf},
 };
 use mcp_monitor_common::{
-    counter::{COUNT, Counter},
     pins::{Control, LAYOUT},
     verdict::Learned,
 };
@@ -25,9 +24,9 @@ use nix::{
     fcntl::{Flock, FlockArg},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
-use zerocopy::{FromBytes as _, IntoBytes as _};
+use zerocopy::FromBytes as _;
 
-use super::{LiveError, clock, sys};
+use super::{LiveError, clock, counters::Counters, sys};
 
 /// Tables that the next process reads.
 const TABLES: [&str; 4] = ["EVENTS", "CONTROL", "COUNTERS", "LEARNED"];
@@ -51,7 +50,7 @@ pub(super) struct Left {
     /// Start of name hashes.
     pub(super) seed: u64,
     learned: Vec<([u8; 16], [u8; LEARNED])>,
-    counts: PerCpuArray<MapData, [u64; COUNT]>,
+    counts: Counters,
     told: u64,
 }
 
@@ -103,7 +102,7 @@ impl Folder {
                 until: u64::MAX,
                 seed: control.seed,
                 learned: learned.iter().flatten().collect(),
-                counts: PerCpuArray::try_from(Map::PerCpuArray(counts))?,
+                counts: Counters(PerCpuArray::try_from(Map::PerCpuArray(counts))?),
                 told: control.lost,
             })
         };
@@ -196,41 +195,7 @@ impl Left {
                 records.push_back(record.to_vec());
             }
         }
-        let counts = self.counts.get(&0, 0).ok();
-        let lost = |counter: Counter| {
-            let per_cpu = counts.iter().flat_map(|counts| counts.iter());
-            per_cpu
-                .filter_map(|counts| counts.get(counter as usize))
-                .fold(0_u64, |sum, n| sum.saturating_add(*n))
-        };
-        let lost = LOSSES
-            .iter()
-            .map(|counter| lost(*counter))
-            .fold(0, u64::saturating_add);
+        let lost = self.counts.read().map_or(0, |counts| counts.lost_in_kernel());
         (records, lost.saturating_sub(self.told))
     }
-}
-
-/// Records and packets that did not reach the ring.
-const LOSSES: [Counter; 5] = [
-    Counter::RingFull,
-    Counter::Shed,
-    Counter::ScratchBusy,
-    Counter::Unreadable,
-    Counter::NoStorage,
-];
-
-/// As the kernel holds it.
-pub(super) fn control(generation: u32, seed: u64, lost: u64) -> [u8; CONTROL] {
-    let control = Control {
-        generation,
-        layout: LAYOUT,
-        seed,
-        lost,
-    };
-    let mut bytes = [0; CONTROL];
-    for (to, from) in bytes.iter_mut().zip(control.as_bytes()) {
-        *to = *from;
-    }
-    bytes
 }

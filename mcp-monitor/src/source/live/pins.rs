@@ -8,10 +8,10 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use mcp_monitor_common::{
     name::NameHash,
-    pins::{Control, NameKey, NameValue, PrefixKey},
+    pins::{Control, LAYOUT, NameKey, NameValue, PrefixKey},
 };
 
-use super::{LiveError, handover, load};
+use super::{LiveError, load};
 use crate::source::verdict::{PinnedHost, mapped};
 
 const NAME_KEY: usize = size_of::<NameKey>();
@@ -112,8 +112,14 @@ impl Pins {
     }
 
     fn control(&mut self, generation: u32) -> Result<(), LiveError> {
+        let control = Control {
+            generation,
+            layout: LAYOUT,
+            seed: self.seed,
+            lost: self.lost,
+        };
         self.control
-            .set(0, handover::control(generation, self.seed, self.lost), 0)
+            .set(0, bytes::<_, CONTROL>(&control), 0)
             .map_err(LiveError::map("CONTROL"))
     }
 
