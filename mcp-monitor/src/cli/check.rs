@@ -2,11 +2,14 @@
 
 #[cfg(feature = "live")]
 use std::path::Path;
-use std::{fmt, fs};
+use std::{fmt, fs, time::SystemTime};
 
 use serde::Serialize;
 
-use crate::config::{origin::OriginTables, pins::Pins};
+use crate::{
+    config::{origin::OriginTables, pins::Pins},
+    types::Timestamp,
+};
 
 /// Whether something is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -127,6 +130,45 @@ pub fn rule_data(pins: &Pins) -> Vec<Item> {
         items.push(Item::new(format!("rule {rule}"), State::Info, what));
     }
     items
+}
+
+/// Everything that is to be said of the pins: data of rules, and what is suppressed as of now.
+#[must_use]
+pub fn of_pins(pins: &Pins) -> Vec<Item> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = Timestamp::default().saturating_add(now.unwrap_or_default());
+    let mut items = rule_data(pins);
+    items.extend(suppressions(pins, now));
+    items
+}
+
+/// What the pins accept, and why. One that is over, or that has no end or no reason, says so: nobody remembers it.
+#[must_use]
+pub fn suppressions(pins: &Pins, now: Timestamp) -> Vec<Item> {
+    let shown = pins.suppress.iter().map(|one| {
+        let endpoint = pins.endpoint(one.endpoint).map(|e| format!(" on {}", e.name));
+        let namespace = one.namespace.as_ref().map(|n| format!(" in namespace {n}"));
+        let what = format!(
+            "suppress {}{}{}",
+            one.rule,
+            endpoint.unwrap_or_default(),
+            namespace.unwrap_or_default()
+        );
+        let end = one.until.map_or("without an end".to_owned(), |until| {
+            format!("until {}", until.to_seconds())
+        });
+        let reason = one.reason.as_deref().unwrap_or("no reason given");
+        let item = Item::new(what, State::Info, format!("{end}: {reason}"));
+        match (one.until, &one.reason) {
+            (Some(until), _) if until <= now => item.costs(
+                "that time is over and its findings are alerts again: take it out, or set a later until",
+            ),
+            (None, _) => item.costs("its findings are never alerts again: set until"),
+            (_, None) => item.costs("set reason, for those who find it later"),
+            _ => item,
+        }
+    });
+    shown.collect()
 }
 
 fn origin_tables(origins: &OriginTables) -> Item {
@@ -358,6 +400,25 @@ mod tests {
         fs::write(dir.path().join("feed.txt"), "no host\n").unwrap();
         let error = Pins::load(&pins).unwrap_err().to_string();
         assert!(error.contains("feed.txt:1:1: "), "{error}");
+    }
+
+    #[test]
+    fn what_is_suppressed_is_said_with_its_end_and_reason() {
+        let pins = "version: 1\nendpoints: [{name: market, url: 'https://a.example/mcp'}]\nsuppress:\n\
+            - {rule: DNS-01, endpoint: market, until: 2026-12-01T00:00:00Z, reason: CDN move}\n\
+            - {rule: CR-01, namespace: legacy}\n";
+        let pins = Pins::parse(pins, "p").unwrap();
+        let said = |now: &str| {
+            let items = suppressions(&pins, Timestamp::parse_rfc3339(now).unwrap());
+            let line = |i: Item| (format!("{}: {}", i.what, i.found), i.cost.is_some());
+            items.into_iter().map(line).collect::<Vec<_>>()
+        };
+        let before = said("2026-11-28T00:00:00Z");
+        let first = "suppress DNS-01 on market: until 2026-12-01T00:00:00Z: CDN move".to_owned();
+        assert_eq!(before[0], (first.clone(), false));
+        let second = "suppress CR-01 in namespace legacy: without an end: no reason given".to_owned();
+        assert_eq!(before[1], (second, true));
+        assert_eq!(said("2026-12-01T00:00:00Z")[0], (first, true), "it is over");
     }
 
     #[cfg(feature = "live")]
