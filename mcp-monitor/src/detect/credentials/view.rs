@@ -8,6 +8,7 @@ use base64::{
 };
 
 use super::{Hit, scan};
+use crate::mcp::json;
 
 /// Shortest run of base64 or hex characters that is decoded.
 const SHORTEST_RUN: usize = 24;
@@ -118,10 +119,10 @@ impl<'a> Layer<'a> {
         let mut text = Vec::with_capacity(original.len());
         let mut rest = original;
         loop {
-            // Escapes stand close together where there are any, so words go before long searches.
+            // Words go over whole, which is faster than pieces of any length where escapes stand close together.
             while let Some((word, tail)) = rest.split_first_chunk::<8>() {
                 text.extend_from_slice(word);
-                let plain = before_mark(*word, mark);
+                let plain = json::before_in_word(*word, mark);
                 if plain < word.len() {
                     text.truncate(text.len().saturating_sub(word.len()).saturating_add(plain));
                     rest = rest.get(plain..).unwrap_or_default();
@@ -183,15 +184,6 @@ impl<'a> Layer<'a> {
             (hit.start, hit.len) = (start, end.saturating_sub(start));
         }
     }
-}
-
-/// How many bytes stand before the first `mark`, eight if there is none. The word less one in each byte borrows
-/// where the byte is zero; above the first such byte that may be wrong, so the first is what counts.
-fn before_mark(word: [u8; 8], mark: u8) -> usize {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    let differs = u64::from_le_bytes(word) ^ u64::from_le_bytes([mark; 8]);
-    let zero = differs.wrapping_sub(ONES) & !differs & (ONES << 7);
-    usize::try_from(zero.trailing_zeros() / 8).unwrap_or(8)
 }
 
 /// An escape of RFC 8259 section 7 at the start of `text`: the character and the escape's length.
@@ -333,8 +325,13 @@ fn is_text(bytes: &[u8]) -> bool {
 
 fn decode_hex(run: &[u8]) -> Option<Vec<u8>> {
     let byte = |pair: &[u8]| hex4(pair).and_then(|v| u8::try_from(v).ok());
-    let head: Option<Vec<u8>> = run.chunks_exact(2).take(PEEK).map(byte).collect();
-    if !is_text(&head?) {
+    let mut begin = [0; PEEK];
+    let mut len = 0_usize;
+    for (to, pair) in begin.iter_mut().zip(run.chunks_exact(2)) {
+        *to = byte(pair)?;
+        len = len.saturating_add(1);
+    }
+    if !is_text(begin.get(..len)?) {
         return None;
     }
     run.chunks_exact(2).map(byte).collect()
@@ -350,8 +347,11 @@ fn decode_base64(run: &[u8]) -> Option<Vec<u8>> {
         1 => run.len().saturating_sub(1),
         _ => run.len(),
     };
+    // Most runs are identifiers, which end here: so this costs no allocation.
     let peek = run.get(..whole.min(PEEK.div_ceil(3).saturating_mul(4)))?;
-    if !is_text(&engine(peek).decode(peek).ok()?) {
+    let mut begin = [0; PEEK.next_multiple_of(3).saturating_add(3)];
+    let len = engine(peek).decode_slice(peek, &mut begin).ok()?;
+    if !is_text(begin.get(..len)?) {
         return None;
     }
     engine(run).decode(run.get(..whole)?).ok()
@@ -364,12 +364,6 @@ mod tests {
     use super::*;
 
     proptest! {
-        #[test]
-        fn a_word_has_its_mark_where_it_is(word: [u8; 8], mark: u8) {
-            let first = word.iter().position(|b| *b == mark).unwrap_or(8);
-            prop_assert_eq!(before_mark(word, mark), first);
-        }
-
         #[test]
         fn a_run_is_as_long_as_it_is(length in 0usize..100, rest in proptest::collection::vec(any::<u8>(), 0..40)) {
             let text = [vec![b'a'; length], rest].concat();
