@@ -8,7 +8,7 @@
 //	http2        offer HTTP/2
 //	max          "1.2": no TLS 1.3
 //	pause_ms     wait before the first connection
-//	hold_ms      before its first call each session says `holds` and waits so long, with its connection open
+//	hold_until   before its first call each session says `holds` and waits for this file, with its connection open
 //
 // Prints what client.mjs prints at its end.
 package main
@@ -34,7 +34,7 @@ type options struct {
 	HTTP2       bool   `json:"http2"`
 	Max         string `json:"max"`
 	Pause       int    `json:"pause_ms"`
-	Hold        int    `json:"hold_ms"`
+	Hold        string `json:"hold_until"`
 }
 
 type totals struct {
@@ -107,7 +107,7 @@ func (s *session) post(message map[string]any) error {
 	return nil
 }
 
-func (s *session) run(calls int, hold time.Duration) error {
+func (s *session) run(calls int, hold string) error {
 	script := []map[string]any{
 		{"id": 1, "method": "initialize", "params": map[string]any{
 			"protocolVersion": "2025-06-18", "capabilities": map[string]any{},
@@ -120,9 +120,11 @@ func (s *session) run(calls int, hold time.Duration) error {
 			"name": "get_quote", "arguments": map[string]any{"symbol": "ACME"}}})
 	}
 	for step, message := range script {
-		if step == 3 && hold > 0 {
-			fmt.Println("{\"event\":\"holds\"}")
-			time.Sleep(hold)
+		if step == 3 && hold != "" {
+			fmt.Println(`{"event":"holds"}`)
+			for _, err := os.Stat(hold); err != nil; _, err = os.Stat(hold) {
+				time.Sleep(50 * time.Millisecond)
+			}
 		}
 		if err := s.post(message); err != nil {
 			return err
@@ -156,7 +158,7 @@ func main() {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			if err := one.run(given.Calls, time.Duration(given.Hold)*time.Millisecond); err != nil {
+			if err := one.run(given.Calls, given.Hold); err != nil {
 				fmt.Printf("{\"event\":\"error\",\"message\":%q}\n", err.Error())
 				os.Exit(1)
 			}

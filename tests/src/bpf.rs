@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::process::output;
 
+/// Debian has it where only root looks.
+const BPFTOOL: &str = "/usr/sbin/bpftool";
+
 /// Entries in the table of this name that a process holds open.
 pub fn entries(pid: u32, table: &str) -> Result<usize> {
     for id in held(pid, "map_id:")? {
@@ -17,6 +20,21 @@ pub fn entries(pid: u32, table: &str) -> Result<usize> {
         }
     }
     anyhow::bail!("process {pid} holds no table {table}")
+}
+
+/// Whether another user than root is refused every table that a process holds open.
+pub fn is_closed_to_others(pid: u32) -> Result<bool> {
+    let ids = held(pid, "map_id:")?;
+    anyhow::ensure!(!ids.is_empty(), "process {pid} holds no table");
+    for id in ids {
+        let mut asking = Command::new("setpriv");
+        asking.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        asking.args([BPFTOOL, "map", "dump", "id", &id]);
+        if output(&mut asking).is_ok() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A loaded program, and what it cost while the kernel's statistics were on.
@@ -68,7 +86,6 @@ fn held(pid: u32, field: &str) -> Result<BTreeSet<String>> {
 }
 
 fn bpftool(args: &[&str]) -> Result<Value> {
-    // Debian has it where only root looks.
-    let said = output(Command::new("/usr/sbin/bpftool").arg("-j").args(args))?;
+    let said = output(Command::new(BPFTOOL).arg("-j").args(args))?;
     serde_json::from_str(&said).with_context(|| format!("bpftool {args:?}: {said}"))
 }

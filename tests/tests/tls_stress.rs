@@ -349,6 +349,22 @@ fn a_container_with_a_library_of_its_own() {
     assert_all(&watched, 1);
 }
 
+/// Plaintext and memory of TLS objects lie in the kernel's tables: nobody else may look into them.
+#[test]
+fn tables_are_closed_to_other_users() {
+    if !ready("tables_are_closed_to_other_users") {
+        return;
+    }
+    let run = || -> Result<bool> {
+        let stage = Stage::new()?;
+        let monitor = stage.monitor("{}\n")?;
+        // Root is let in, or the question would say nothing.
+        Held::by(&monitor)?;
+        bpf::is_closed_to_others(monitor.pid())
+    };
+    assert!(run().expect("tables, asked for"));
+}
+
 /// A process that is killed in the middle of a session: what came before is there, its flows end, nothing of it
 /// stays, and the next process is none the worse.
 #[test]
@@ -360,7 +376,7 @@ fn a_process_dies_in_the_middle() {
         let stage = Stage::new()?;
         let monitor = stage.monitor("{}\n")?;
         let _server = stage.server(Server::PythonJson, "1.3")?;
-        let options = json!({"full": false, "calls": 3, "hold_ms": 600_000});
+        let options = json!({"full": false, "calls": 3, "hold_until": "/nowhere"});
         let mut dying = stage.client(Client::TypeScript, &options)?;
         let holds = dying
             .stdout

@@ -37,6 +37,8 @@ const MAX_UNREADABLE: usize = 16_384;
 const MAX_SEARCHED: usize = 256;
 /// Processes that are looked after at once, of those with TLS objects.
 const MAX_LOOKED_AFTER: usize = 256;
+/// How long after a process was found gone its objects are let go: what it said last may still lie in the ring.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long an encrypted flow waits for plaintext before it is called opaque.
 const PATIENCE: Duration = Duration::from_secs(3);
 const RANDOM: usize = 32;
@@ -99,6 +101,14 @@ struct Known {
     next: [u64; 2],
 }
 
+/// A process with TLS objects.
+#[derive(Default)]
+struct Owner {
+    objects: HashSet<Object>,
+    /// Since when it is known to be gone.
+    gone: Option<Timestamp>,
+}
+
 /// What to do with a piece of plaintext.
 pub(super) enum Place {
     /// It goes there, after so many lost bytes.
@@ -125,7 +135,7 @@ pub(super) struct Links {
     by_flow: HashMap<FlowId, [u8; RANDOM]>,
     objects: LruCache<Object, Known>,
     /// The same by process.
-    by_process: BTreeMap<u32, HashSet<Object>>,
+    by_process: BTreeMap<u32, Owner>,
     /// The process that was looked after last.
     looked_after: u32,
     /// Objects whose plaintext is a flow without packets.
@@ -295,7 +305,9 @@ impl Links {
             self.counters.forgotten = self.counters.forgotten.saturating_add(1);
             self.disown(old);
         }
-        self.by_process.entry(object.pid).or_default().insert(object);
+        let owner = self.by_process.entry(object.pid).or_default();
+        owner.gone = None;
+        owner.objects.insert(object);
         found
     }
 
@@ -404,25 +416,28 @@ impl Links {
     }
 
     fn disown(&mut self, object: Object) {
-        if let Some(objects) = self.by_process.get_mut(&object.pid) {
-            objects.remove(&object);
-            if objects.is_empty() {
+        if let Some(owner) = self.by_process.get_mut(&object.pid) {
+            owner.objects.remove(&object);
+            if owner.objects.is_empty() {
                 self.by_process.remove(&object.pid);
             }
         }
     }
 
-    /// Looks after the next few processes: objects of those that are gone, which nobody will free any more.
-    pub(super) fn orphans(&mut self, lives: impl Fn(Object) -> bool) -> Vec<Object> {
+    /// Looks after the next few processes: objects of those that are gone for a while, which nobody will free any
+    /// more.
+    pub(super) fn orphans(&mut self, now: Timestamp, lives: impl Fn(Object) -> bool) -> Vec<Object> {
         let after = (Bound::Excluded(self.looked_after), Bound::Unbounded);
         let mut orphans = Vec::new();
         let (mut last, mut count) = (0, 0_usize);
-        for (pid, objects) in self.by_process.range(after).take(MAX_LOOKED_AFTER) {
+        for (pid, owner) in self.by_process.range_mut(after).take(MAX_LOOKED_AFTER) {
             (last, count) = (*pid, count.saturating_add(1));
             // The number may be another process's by now, whose objects are younger.
-            let newest = objects.iter().max_by_key(|object| object.born);
-            if !newest.is_some_and(|object| lives(*object)) {
-                orphans.extend(objects);
+            let newest = owner.objects.iter().max_by_key(|object| object.born);
+            if newest.is_some_and(|object| lives(*object)) {
+                owner.gone = None;
+            } else if owner.gone.get_or_insert(now).saturating_add(LAST_WORDS) <= now {
+                orphans.extend(&owner.objects);
             }
         }
         // At the end of the row, from its beginning.
@@ -665,16 +680,24 @@ mod tests {
         announce(&mut links, object(6, 1), 0, &memory(&[9; 32]), true);
         links.place(object(6, 1), true, 0, 10);
         links.opened(object(6, 1), &flow(3), true);
-        assert!(links.orphans(|_| true).is_empty());
-        let orphans = links.orphans(|object| object.pid == 5);
-        assert_eq!(orphans, [object(6, 1)]);
+        let second = |n: u64| Timestamp(n.saturating_mul(1_000_000_000));
+        assert!(links.orphans(second(1), |_| true).is_empty());
+        let of_6 = |object: Object| object.pid == 5;
+        assert!(
+            links.orphans(second(2), of_6).is_empty(),
+            "its last words may be on their way"
+        );
+        assert!(links.orphans(second(6), of_6).is_empty());
+        assert_eq!(links.orphans(second(7), of_6), [object(6, 1)]);
         let ended = links.orphaned(object(6, 1)).unwrap();
         assert_eq!(
             (ended.flow.id, ended.lost.map(|(_, bytes)| bytes)),
             (FlowId(3), [0, 0])
         );
         assert_eq!(links.counters().orphaned, 1);
-        assert_eq!(links.orphans(|_| false), [object(5, 1)], "of 6 nothing is left");
+        links.orphans(second(8), |_| false);
+        let orphans = links.orphans(second(13), |_| false);
+        assert_eq!(orphans, [object(5, 1)], "of 6 nothing is left");
     }
 
     #[test]

@@ -159,8 +159,9 @@ pub async fn run<E>(
             () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => break,
             _ = ticks.tick() => {
                 progress.enter(Stage::Tick);
-                engine.tick(source.now());
-                source.forget(&engine.end_orphans());
+                let time = source.now();
+                engine.tick(time);
+                source.forget(&engine.end_orphans(time));
                 if let Some(publish) = &mut publish {
                     let mut summary = engine.summary(&source, undelivered, reloaded, started)?;
                     summary.identity = options.identity.as_ref().map(|identity| identity.status());
@@ -472,8 +473,10 @@ impl Engine {
     }
 
     /// Ends what processes left open that are gone. The objects, for the kernel's table.
-    fn end_orphans(&mut self) -> Vec<Object> {
-        let orphans = self.links.orphans(|object| is_there(object.pid, object.born));
+    fn end_orphans(&mut self, now: Timestamp) -> Vec<Object> {
+        let orphans = self
+            .links
+            .orphans(now, |object| is_there(object.pid, object.born));
         for object in &orphans {
             if let Some(ended) = self.links.orphaned(*object) {
                 self.stream_ends(self.last, &ended);
