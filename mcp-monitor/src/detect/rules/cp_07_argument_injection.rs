@@ -1,6 +1,6 @@
 //! CP-07 argument-injection: `../`, shell metacharacters, metadata URL in arguments of tools that do not take code.
 
-use super::prelude::*;
+use super::{metadata, prelude::*};
 use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
@@ -35,22 +35,7 @@ const META: Meta = Meta {
 
 /// Cheap to find: without one of them an argument cannot be one.
 const NEEDLES: &[&str] = &[
-    "../",
-    "..\\",
-    "..%",
-    "%2e%2e",
-    "$(",
-    "\\n",
-    "`",
-    ";",
-    "|",
-    "&&",
-    "\\u00",
-    "\\/",
-    "169.254.",
-    "100.100.100.200",
-    "fd00:ec2",
-    "metadata.",
+    "../", "..\\", "..%", "%2e%2e", "$(", "\\n", "`", ";", "|", "&&", "\\u00", "\\/",
 ];
 static NEEDLE: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
     AhoCorasick::builder()
@@ -58,14 +43,6 @@ static NEEDLE: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         .build(NEEDLES)
         .ok()
 });
-
-const METADATA: &[&str] = &[
-    "169.254.169.254",
-    "169.254.170.2",
-    "fd00:ec2::254",
-    "100.100.100.200",
-    "metadata.google.internal",
-];
 
 /// Words of arguments that hold text or code, in which anything may stand.
 const TEXTS: &[&str] = &[
@@ -168,17 +145,14 @@ impl Rule for ArgumentInjection {
             return;
         }
         let Some(params) = message.params() else { return };
-        if !NEEDLE.as_ref().is_some_and(|n| n.is_match(params)) {
+        let metadata = metadata::named(params).is_some();
+        if !metadata && !NEEDLE.as_ref().is_some_and(|n| n.is_match(params)) {
             return;
         }
         let tool = message.name.as_deref().unwrap_or_default();
         let code = takes_code(tool);
-        // There only the metadata service counts, which is written without escapes.
-        if code
-            && !METADATA
-                .iter()
-                .any(|m| memchr::memmem::find(params, m.as_bytes()).is_some())
-        {
+        // There only the metadata service counts.
+        if code && !metadata {
             return;
         }
         if world.pins.accepts(META.id, context.target.endpoint, tool) {
@@ -236,7 +210,7 @@ fn walk(value: &Value, key: &str, code: bool, room: &mut usize, found: &mut Vec<
 
 /// What a value tries; where text or code is expected, only the metadata service counts.
 fn injected(text: &str, free: bool) -> Option<&'static str> {
-    if METADATA.iter().any(|m| text.contains(m)) {
+    if metadata::named(text.as_bytes()).is_some() {
         return Some("the address of a cloud metadata service");
     }
     if free || text.len() > MAX_VALUE {

@@ -1,10 +1,6 @@
 //! DST-10 metadata-service: cloud metadata address reached by an agent or server, or named in tool arguments.
 
-use super::prelude::*;
-use std::{net::IpAddr, sync::LazyLock};
-
-use aho_corasick::AhoCorasick;
-
+use super::{metadata, prelude::*};
 use crate::{flow::FlowId, types::Transport};
 
 const META: Meta = Meta {
@@ -25,29 +21,11 @@ const META: Meta = Meta {
     page: Page {
         means: "An agent or server reached the cloud's metadata service, which hands out the machine's credentials to any local caller, or was told to by tool arguments.",
         attacker: "Has a tool fetch `http://169.254.169.254/…` (server-side request forgery) and reads the credentials from its result.",
-        wire: "A TCP connection to 169.254.169.254, fd00:ec2::254, 169.254.170.2, 100.100.100.200 or 192.0.0.192, a request naming `metadata.google.internal`, or one of these in the parameters of a `tools/call`.",
+        wire: "A TCP connection to 169.254.169.254, fd00:ec2::254, 169.254.170.2, 100.100.100.200 or 192.0.0.192, a request naming `metadata.google.internal`, or one of these in the parameters of a `tools/call`, in any form that a URL parser takes for it (`http://2852039166/`).",
         act: "Revoke the credentials of the machine's role. Require IMDSv2 with a hop limit of 1, or block the address for agents.",
         quiet: "SDKs read it at start on purpose: suppress the rule for those hosts, or pin an endpoint with that address.",
     },
 };
-
-const ADDRESSES: &[&str] = &[
-    "169.254.169.254",
-    "169.254.170.2",
-    "fd00:ec2::254",
-    "100.100.100.200",
-    "192.0.0.192",
-];
-
-const NAMES: &[&str] = &[
-    "169.254.169.254",
-    "169.254.170.2",
-    "fd00:ec2::254",
-    "100.100.100.200",
-    "metadata.google.internal",
-];
-
-static FIND: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(NAMES).ok());
 
 /// Says it once per connection.
 #[derive(Default)]
@@ -66,7 +44,7 @@ impl Rule for MetadataService {
             SeenKind::Open => {
                 let ip = flow.info.server.ip();
                 if flow.info.transport != Transport::Tcp
-                    || !is_metadata(ip)
+                    || metadata::at(ip).is_none()
                     || world.pins.match_address(ip).is_some()
                 {
                     return;
@@ -76,7 +54,7 @@ impl Rule for MetadataService {
                     ip.to_string(),
                 )
             }
-            SeenKind::Request { target, .. } if *target.origin.host == *"metadata.google.internal" => {
+            SeenKind::Request { target, .. } if *target.origin.host == *metadata::HOST => {
                 let host = target.origin.host.to_string();
                 (
                     format!("{} asked the cloud metadata service {host}", agent(seen)),
@@ -85,8 +63,7 @@ impl Rule for MetadataService {
             }
             SeenKind::Message { message, context } if message.is("tools/call") => {
                 let text = message.params().unwrap_or_default();
-                let hit = FIND.as_ref().and_then(|find| find.find(text));
-                let Some(name) = hit.and_then(|hit| NAMES.get(hit.pattern().as_usize())) else {
+                let Some(name) = metadata::named(text) else {
                     return;
                 };
                 let tool = message.name.as_deref().map_or_else(|| "a tool".to_owned(), shown);
@@ -111,12 +88,6 @@ impl Rule for MetadataService {
                 .observed(observed),
         );
     }
-}
-
-fn is_metadata(ip: IpAddr) -> bool {
-    ADDRESSES
-        .iter()
-        .any(|a| a.parse::<IpAddr>().is_ok_and(|a| a == ip.to_canonical()))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod domain;
 mod habit;
 mod listing;
 mod mcp;
+mod metadata;
 mod oauth;
 mod origin;
 mod pages;

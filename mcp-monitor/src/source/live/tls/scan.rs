@@ -248,7 +248,8 @@ impl Scan {
         for pid in over {
             self.gone(pid);
         }
-        for pid in all {
+        // This process talks to sinks, not to MCP servers: it is no blind spot.
+        for pid in all.into_iter().filter(|pid| *pid != std::process::id()) {
             self.process(pid);
         }
         let now = Instant::now();
