@@ -183,12 +183,15 @@ fn a_process_that_was_there_before() {
     let run = || -> Result<(Vec<Value>, Watched)> {
         let stage = Stage::new()?;
         let _server = stage.server(Server::PythonJson, "1.3")?;
-        let mut client = stage.client(Client::TypeScript, &json!({"sessions": 2, "pause_ms": 8000}))?;
+        let go_on = stage.dir.path().join("go-on");
+        let options = json!({"sessions": 2, "pause_ms": 3000, "hold_until": go_on});
+        let mut client = stage.client(Client::TypeScript, &options)?;
         let first = client
             .stdout
-            .wait_for(SESSION, |line| line.contains(r#""event":"session""#));
+            .wait_for(SESSION, |line| line.contains(r#""event":"holds""#));
         ensure!(first.is_some(), "no first session: {}", client.stderr.text());
         let monitor = stage.monitor("{}\n")?;
+        std::fs::write(&go_on, "")?;
         client.wait(SESSION)?;
         let lines = client.stdout.all();
         let after = lines
@@ -410,7 +413,10 @@ fn a_connection_that_was_there_before() {
         .expect("a flow of plaintext");
     // The read that waited when the probes came returns unnoticed: its answer is lost, and that is counted.
     assert_eq!(messages.len(), 9, "{said}");
-    assert!(binary::count(&watched.summary, "kernel.tls_lost_bytes") > 0, "{said}");
+    assert!(
+        binary::count(&watched.summary, "kernel.tls_lost_bytes") > 0,
+        "{said}"
+    );
     for record in messages.iter().chain([flow]) {
         for end in ["client", "server"] {
             assert!(record["flow"][end].is_null(), "{record}");
