@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -96,6 +96,16 @@ impl Monitor {
     /// Lines of standard output so far, and a way to wait for one.
     pub fn stdout(&self) -> &crate::process::Lines {
         &self.process.stdout
+    }
+
+    /// Waits until so many messages were told, for a minute at most: what the kernel sent may still lie in the ring,
+    /// and at the end of the monitor only so much time is left for it.
+    pub fn drained(&self, messages: u64) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let told = || self.stdout().count(|line| line.contains("mcp-monitor.message/1")) as u64;
+        while Instant::now() < deadline && told() < messages {
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 
     /// Lines of its log so far, and a way to wait for one.
