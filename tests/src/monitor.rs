@@ -115,16 +115,7 @@ impl Monitor {
 
     /// Where it serves HTTP, as its log says.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
-        let line = self
-            .stderr()
-            .wait_for(Duration::from_secs(5), |line| line.contains("addresses="))
-            .context("it does not say where it serves")?;
-        let list = line
-            .split_once("addresses=[")
-            .and_then(|(_, rest)| rest.split_once(']'))
-            .context("addresses")?
-            .0;
-        list.split(", ").map(|one| Ok(one.parse()?)).collect()
+        addresses(self.stderr())
     }
 
     /// Its process id.
@@ -150,6 +141,19 @@ impl Monitor {
             summary: serde_json::from_str(&text)?,
         })
     }
+}
+
+/// Where a monitor serves HTTP, as its log says.
+pub fn addresses(log: &crate::process::Lines) -> Result<Vec<SocketAddr>> {
+    let line = log
+        .wait_for(Duration::from_secs(5), |line| line.contains("addresses="))
+        .context("it does not say where it serves")?;
+    let list = line
+        .split_once("addresses=[")
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .context("addresses")?
+        .0;
+    list.split(", ").map(|one| Ok(one.parse()?)).collect()
 }
 
 fn summary(dir: &Path) -> PathBuf {

@@ -212,7 +212,7 @@ fn live_items() -> Vec<Item> {
 fn live_items() -> Vec<Item> {
     let privileges = privileges();
     let privileged = privileges.state == State::Works;
-    let mut items = vec![privileges, cgroup2(), btf()];
+    let mut items = vec![privileges, cgroup2(), btf(), landlock(), seccomp()];
     if privileged {
         items.extend(kernel_features());
     } else {
@@ -253,6 +253,27 @@ fn btf() -> Item {
     } else {
         Item::new("BTF", State::Info, "the kernel shows none")
             .costs("nothing: the programs use no kernel structures")
+    }
+}
+
+/// What a run gives up once it is attached. Its own capabilities it can always give up.
+#[cfg(feature = "live")]
+fn landlock() -> Item {
+    const WHAT: &str = "sandbox: files (landlock)";
+    match crate::sandbox::landlock_abi() {
+        Ok(abi) => Item::new(WHAT, State::Works, format!("ABI {abi}")),
+        Err(why) => Item::new(WHAT, State::Info, why)
+            .costs("a run keeps the rights on files that its user and its container give it"),
+    }
+}
+
+#[cfg(feature = "live")]
+fn seccomp() -> Item {
+    const WHAT: &str = "sandbox: system calls (seccomp)";
+    match crate::sandbox::seccomp_available() {
+        Ok(()) => Item::new(WHAT, State::Works, "there"),
+        Err(why) => Item::new(WHAT, State::Info, why)
+            .costs("a run keeps the system calls that its container gives it"),
     }
 }
 

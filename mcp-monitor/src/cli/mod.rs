@@ -5,6 +5,8 @@ pub mod args;
 mod attest;
 pub mod captures;
 pub mod check;
+#[cfg(feature = "live")]
+mod confine;
 mod engine;
 mod output;
 mod pin;

@@ -62,12 +62,20 @@ pub struct RunOptions {
     pub progress: Arc<Progress>,
     /// Takes a look at the loop every second, and at the end.
     pub publish: Option<Publish>,
+    /// Told why changed pins were refused.
+    pub refused: Option<Refused>,
     /// The watch of the Kubernetes API, if there is one. It ends when the run does.
     pub identity: Option<Identity>,
 }
 
 /// Takes a [`Status`].
 pub type Publish = Box<dyn FnMut(Status)>;
+
+/// Changed pins, or why there are none: their file is wrong, or cannot be read.
+pub type Reload = Result<Arc<Pins>, String>;
+
+/// Told the reason, in one line.
+pub type Refused = Box<dyn FnMut(&str)>;
 
 /// Writes what was learned. What cannot be written is its own to report: that is no reason to stop watching.
 pub type Keep = Box<dyn FnMut(Changes)>;
@@ -87,13 +95,17 @@ pub enum RunError<E> {
 const DRAIN: Duration = Duration::from_millis(300);
 /// How often time passes for flows and alerts without packets.
 const TICK: Duration = Duration::from_secs(1);
+/// How long packets alone are taken while there are some. Timers, signals and changed pins are looked at by the runtime,
+/// which comes to it only when this yields; by itself it would after 128 full batches.
+const ALONE: Duration = Duration::from_millis(20);
 /// How often what was learned is written.
 const KEEP: Duration = Duration::from_secs(10);
 
 /// Watches until `shutdown` is done, then takes what is left in the ring and ends.
 ///
 /// `ready` is called once the programs are attached. Pins from `reloads` come into force between two
-/// packets, in the kernel and here; where the kernel refuses them, the old ones stay in force.
+/// packets, in the kernel and here; where they are wrong or the kernel refuses
+/// them, the old ones stay in force.
 ///
 /// # Errors
 ///
@@ -101,7 +113,7 @@ const KEEP: Duration = Duration::from_secs(10);
 pub async fn run<E>(
     options: RunOptions,
     shutdown: impl Future<Output = ()>,
-    mut reloads: mpsc::Receiver<Arc<Pins>>,
+    mut reloads: mpsc::Receiver<Reload>,
     ready: impl FnOnce(&LiveSource),
     mut emit: impl FnMut(Vec<Record>) -> Result<(), E>,
 ) -> Result<Outcome, RunError<E>> {
@@ -115,6 +127,7 @@ pub async fn run<E>(
     let may_refuse = options.source.enforce;
     let progress = options.progress;
     let mut publish = options.publish;
+    let mut refused = options.refused;
     let mut pins_since = now();
     let mut engine = Engine {
         correlator: Correlator::new(
@@ -146,10 +159,15 @@ pub async fn run<E>(
     let mut keeps = tokio::time::interval(KEEP);
     let mut drain_until = None;
     let mut undelivered = 0_u64;
+    let mut yielded = Instant::now();
     let mut reloaded = Reloads::default();
     tokio::pin!(shutdown);
     loop {
         progress.enter(Stage::Wait);
+        if yielded.elapsed() >= ALONE {
+            tokio::task::yield_now().await;
+            yielded = Instant::now();
+        }
         let deadline = drain_until.map(tokio::time::Instant::from_std);
         tokio::select! {
             biased;
@@ -168,19 +186,20 @@ pub async fn run<E>(
                     publish(Status::new(now(), pins_since, summary, &engine.correlator, &source));
                 }
             }
-            Some(pins) = reloads.recv() => {
+            Some(reload) = reloads.recv() => {
                 progress.enter(Stage::Reload);
-                let endpoints = pins.endpoints.len();
-                say_what_is_not_enforced(&pins, may_refuse);
-                match engine.reload(&mut source, pins) {
-                    Ok(()) => {
+                match reload.and_then(|pins| engine.reload(&mut source, pins, may_refuse)) {
+                    Ok(endpoints) => {
                         reloaded.applied = reloaded.applied.saturating_add(1);
                         pins_since = now();
                         tracing::info!(endpoints, "pins reloaded");
                     }
-                    Err(error) => {
+                    Err(why) => {
                         reloaded.refused = reloaded.refused.saturating_add(1);
-                        tracing::error!("the kernel refuses the pins, the old ones stay in force: {error}");
+                        tracing::error!("pins not reloaded, those before stay in force: {why}");
+                        if let Some(refused) = &mut refused {
+                            refused(&why);
+                        }
                     }
                 }
             }
@@ -324,12 +343,21 @@ impl Engine {
         Ok(summary)
     }
 
-    /// Puts other pins in force, in the kernel first: it is the one that may refuse.
-    fn reload(&mut self, source: &mut LiveSource, pins: Arc<Pins>) -> Result<(), LiveError> {
+    /// Puts other pins in force, in the kernel first: it is the one that may refuse. How many endpoints they have.
+    fn reload(
+        &mut self,
+        source: &mut LiveSource,
+        pins: Arc<Pins>,
+        may_refuse: bool,
+    ) -> Result<usize, String> {
+        let endpoints = pins.endpoints.len();
+        say_what_is_not_enforced(&pins, may_refuse);
         let (hosts, _) = kernel_hosts(&pins);
-        source.swap_pins(&hosts)?;
+        source
+            .swap_pins(&hosts)
+            .map_err(|error| format!("the kernel refuses them: {error}"))?;
         self.correlator.set_pins(pins);
-        Ok(())
+        Ok(endpoints)
     }
 
     fn feed(&mut self, records: &mut Vec<LiveRecord>) {

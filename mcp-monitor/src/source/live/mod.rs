@@ -311,6 +311,11 @@ impl LiveSource {
                 lost = handed_over_lost,
                 "taken over from the monitor before"
             );
+            if options.plaintext {
+                tracing::warn!(
+                    "plaintext of TLS is not taken over: what was said since the monitor before ended stays unread, and is on OP-06 for pinned servers"
+                );
+            }
         }
         let tls = options
             .plaintext
