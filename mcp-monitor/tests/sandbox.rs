@@ -23,13 +23,8 @@ fn kind<T>(result: io::Result<T>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
 }
 
-/// On a thread of its own, as the program's main thread: files and capabilities are a thread's.
-fn confined(own: &Path, others: &Path) {
-    let access = Access {
-        read: Some(vec!["/proc".into(), own.to_owned()]),
-        write: vec![own.join("spool/alerts")],
-    };
-    let sandbox = Sandbox::begin(&access, false);
+/// What a thread beside the packet loop can still do with files.
+fn files(own: &Path, others: &Path) {
     let refused = Some(ErrorKind::PermissionDenied);
     if landlock_abi().is_ok() {
         assert_eq!(kind(fs::read(others.join("secret"))), refused, "read elsewhere");
@@ -52,6 +47,19 @@ fn confined(own: &Path, others: &Path) {
     fs::create_dir(own.join("spool")).expect("a folder");
     fs::write(own.join("spool/alerts"), "x").expect("a file");
     fs::rename(own.join("spool/alerts"), own.join("spool/alerts.1")).expect("rotated");
+}
+
+/// On a thread of its own, as the program's main thread: files and capabilities are a thread's.
+fn confined(own: &Path, others: &Path) {
+    let access = Access {
+        read: Some(vec!["/proc".into(), own.to_owned()]),
+        write: vec![own.join("spool/alerts")],
+    };
+    let sandbox = Sandbox::begin(&access, false);
+    let refused = Some(ErrorKind::PermissionDenied);
+    let (here, there) = (own.to_owned(), others.to_owned());
+    let tried = mcp_monitor::sandbox::thread("files", Task::Serve, move || files(&here, &there));
+    tried.expect("a thread").join().expect("files as they should be");
 
     // Until now calls are free, for attaching takes them.
     assert_eq!(

@@ -47,7 +47,7 @@ pub(super) fn begin(args: &RunArgs, policy: &Policy) -> Option<Sandbox> {
         return None;
     }
     let probes = !policy.program.plaintext.is_off();
-    Some(Sandbox::begin(&access(args, policy, probes), probes))
+    Some(Sandbox::begin(&access(args, policy), probes))
 }
 
 /// Says what is in force, and what can no longer be read.
@@ -65,7 +65,7 @@ pub(super) fn finish(sandbox: &Sandbox, pins: Option<&Path>) {
     }
 }
 
-fn access(args: &RunArgs, policy: &Policy, probes: bool) -> Access {
+fn access(args: &RunArgs, policy: &Policy) -> Access {
     let program = &policy.program;
     let mut write = BTreeSet::new();
     let folder_of = |path: &Path| path.parent().unwrap_or(Path::new("")).to_owned();
@@ -102,7 +102,7 @@ fn access(args: &RunArgs, policy: &Policy, probes: bool) -> Access {
     read.extend(cgroup2_root().ok());
     read.extend(write.iter().cloned());
     Access {
-        read: (!probes).then(|| read.into_iter().collect()),
+        read: Some(read.into_iter().collect()),
         write: write.into_iter().collect(),
     }
 }

@@ -1,9 +1,10 @@
 //! What a running monitor gives up. It reads bytes of attackers and is allowed much: so it keeps, once it is attached,
 //! no more than it goes on to need.
 //!
-//! - [`Sandbox::begin`], before any other thread runs: no new privileges, and only the files that it may need (landlock).
+//! - [`Sandbox::begin`], before any other thread runs: which files threads may go on to use (landlock).
 //! - [`Sandbox::finish`], once the programs are attached: capabilities, and system calls (seccomp).
-//! - [`thread`]: every other thread has no capability at all, but for the one that looks into processes.
+//! - [`thread`]: every other thread has no capability at all and those files alone, but for the one that looks into
+//!   processes, which landlock would forbid.
 //!
 //! A kernel that lacks one of these is no reason not to watch: it is said.
 
@@ -27,6 +28,8 @@ pub use self::{calls::available as seccomp_available, files::available as landlo
 
 /// Threads give up their capabilities.
 static ON: AtomicBool = AtomicBool::new(false);
+/// Files that threads may go on to use.
+static ACCESS: OnceLock<Access> = OnceLock::new();
 
 /// What is done with files from here on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -95,11 +98,14 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Gives up files. Must be called before any thread is made; those made later are bound as well. `probes`: the TLS
-    /// of processes that come later is to be read.
+    /// Says which files threads made later may use. `probes`: the TLS of processes that come later is to be read.
     pub fn begin(access: &Access, probes: bool) -> Self {
         ON.store(true, Ordering::Relaxed);
-        let landlock = files::restrict(access);
+        let _ = ACCESS.set(access.clone());
+        let landlock = match files::available() {
+            Ok(abi) => Layer::On(format!("ABI {abi}, but for threads that look into processes")),
+            Err(why) => Layer::Off(why),
+        };
         Self {
             probes,
             landlock,
@@ -152,6 +158,13 @@ pub fn thread<T: Send + 'static>(
             };
             if let Layer::Off(why) = capabilities::keep(wanted) {
                 tracing::warn!("this thread keeps its capabilities: {why}");
+            }
+            // Landlock forbids to look into any process outside, executables and memory maps included.
+            if task == Task::Serve
+                && let Some(access) = ACCESS.get()
+                && let Layer::Off(why) = files::restrict(access)
+            {
+                tracing::debug!("this thread keeps its files: {why}");
             }
         }
         work()
