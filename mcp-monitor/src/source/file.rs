@@ -115,6 +115,19 @@ impl CaptureReader {
         Self::from_blocks(blocks, path, file_index)
     }
 
+    /// As [`open`](Self::open), a capture that is still being written: a pipe, or standard input.
+    ///
+    /// # Errors
+    ///
+    /// As `open`'s.
+    pub fn follow(path: &Path, file_index: u16) -> Result<Self, CaptureError> {
+        let blocks = input::follow(path).map_err(|source| CaptureError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::from_blocks(blocks, path, file_index)
+    }
+
     /// Reads a capture that is in memory, for tests and fuzzers; `path` is for messages.
     ///
     /// # Errors
@@ -219,6 +232,17 @@ impl CaptureReader {
             }
         }
         Ok(None)
+    }
+
+    /// The capture is still being written, and the next packet is not all there.
+    #[inline]
+    pub fn waits(&self) -> bool {
+        self.blocks.is_dry()
+            && match &self.format {
+                Format::Pcap(f) => f.next_len(&self.blocks),
+                Format::PcapNg(f) => f.next_len(&self.blocks),
+            }
+            .is_none_or(|len| self.blocks.ahead().len() < len)
     }
 
     fn stop(&mut self, how: String) {

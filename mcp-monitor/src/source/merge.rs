@@ -51,6 +51,12 @@ impl Merged {
         }))
     }
 
+    /// There is one capture, which is still being written, and its next packet is not all there.
+    #[inline]
+    pub fn waits(&self) -> bool {
+        matches!(self.readers.as_slice(), [only] if only.waits())
+    }
+
     fn next_of_many(&mut self) -> Result<Option<Packet>, CaptureError> {
         if !self.started {
             self.started = true;
