@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use mcp_monitor::{
-    mcp::conversation::{Conversation, ConversationCounters, ConversationLimits},
+    mcp::conversation::{Conversation, ConversationShared, ConversationLimits},
     proto::http1::{Connection, Limits},
     types::{At, Direction},
 };
@@ -12,7 +12,7 @@ use mcp_monitor::{
 fuzz_target!(|pieces: Vec<(bool, u8, Vec<u8>)>| {
     let mut connection = Connection::new(Limits::default());
     let mut conversation = Conversation::new(ConversationLimits::default());
-    let (mut counters, mut events, mut out) = (ConversationCounters::default(), Vec::new(), Vec::new());
+    let (mut counters, mut events, mut out) = (ConversationShared::default(), Vec::new(), Vec::new());
     for (to_server, gap, piece) in pieces {
         let direction = if to_server {
             Direction::ToServer

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use mcp_monitor::{
-    mcp::conversation::{Conversation, ConversationCounters, ConversationLimits},
+    mcp::conversation::{Conversation, ConversationShared, ConversationLimits},
     proto::http2::{Connection, Limits},
     types::{At, Direction},
 };
@@ -17,7 +17,7 @@ fuzz_target!(|input: (bool, Vec<(bool, u8, Vec<u8>)>)| {
         Connection::new(Limits::default())
     };
     let mut conversation = Conversation::new(ConversationLimits::default());
-    let (mut counters, mut events, mut out) = (ConversationCounters::default(), Vec::new(), Vec::new());
+    let (mut counters, mut events, mut out) = (ConversationShared::default(), Vec::new(), Vec::new());
     for (to_server, gap, piece) in pieces {
         let direction = if to_server {
             Direction::ToServer

@@ -6,14 +6,14 @@ use libfuzzer_sys::fuzz_target;
 use mcp_monitor::{
     mcp::{
         FlowEventKind,
-        conversation::{Conversation, ConversationCounters, ConversationLimits},
+        conversation::{Conversation, ConversationShared, ConversationLimits},
     },
     types::{At, Direction},
 };
 
 fn found<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Bytes> {
     let mut conversation = Conversation::new(ConversationLimits::default());
-    let (mut counters, mut out) = (ConversationCounters::default(), Vec::new());
+    let (mut counters, mut out) = (ConversationShared::default(), Vec::new());
     for piece in pieces {
         let data = Bytes::copy_from_slice(piece);
         conversation.stray(Direction::ToClient, &data, At::default(), &mut counters, &mut out);

@@ -243,12 +243,22 @@ impl Alerter {
         if self.repeat(&key, &packets, severity, now) {
             return Some(severity);
         }
-        let flow = seen.flow.map(|flow| Flow::new(flow, seen.connection));
         let endpoint = self.pins.endpoint(finding.endpoint).map(|e| e.name.to_string());
         // Of DNS, the server of the flow is the resolver, which the finding is seldom about.
         let about = endpoint
             .clone()
             .or_else(|| key.server.clone().filter(|_| meta.category != "dns"));
+        let server = about.clone().unwrap_or_default();
+        let storm = self.storms.over(meta.id, &server, now);
+        let storm = storm.map(|(bucket, limit)| (storm_key(meta.id, bucket, limit, &key), limit));
+        if let Some((storm, _)) = &storm {
+            // Most of a storm ends here, before an alert is written that nobody gets.
+            self.counters.stormed = self.counters.stormed.saturating_add(1);
+            if self.repeat(storm, &packets, severity, now) {
+                return Some(severity);
+            }
+        }
+        let flow = seen.flow.map(|flow| Flow::new(flow, seen.connection));
         let mut alert = Alert {
             schema: "mcp-monitor.alert/1",
             id: String::new(),
@@ -294,16 +304,13 @@ impl Alerter {
             packets.iter().copied(),
             self.options.max_packets,
         );
-        let mut key = key;
-        let server = about.clone().unwrap_or_default();
-        if let Some((bucket, limit)) = self.storms.over(meta.id, &server, now) {
-            self.counters.stormed = self.counters.stormed.saturating_add(1);
-            key = storm_key(meta.id, bucket, limit, &key);
-            if self.repeat(&key, &packets, severity, now) {
-                return Some(severity);
+        let key = match storm {
+            Some((storm, limit)) => {
+                begin_storm(&mut alert, meta, limit, &server);
+                storm
             }
-            begin_storm(&mut alert, meta, limit, &server);
-        }
+            None => key,
+        };
         alert.id = alert_id(&key, alert.endpoint.as_deref(), now, seen.at.packet.number);
         let subject = about.as_ref().map(|server| Subject {
             server,

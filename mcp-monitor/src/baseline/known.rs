@@ -33,9 +33,13 @@ impl Fingerprint {
     pub fn of(message: &Message, context: &MessageContext<'_>) -> Option<Self> {
         let method = &*context.answers?.method;
         let result = message.result().filter(|r| r.len() <= MAX_RESULT)?;
-        METHODS
-            .contains(&method)
-            .then(|| Self(Sha256::digest(result).into()))
+        let digest = || Sha256::digest(result).into();
+        METHODS.contains(&method).then(|| {
+            Self(match &message.repeated {
+                Some(known) => *known.get_or_init(digest),
+                None => digest(),
+            })
+        })
     }
 }
 

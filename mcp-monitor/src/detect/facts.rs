@@ -12,7 +12,7 @@ use memchr::memmem::Finder;
 use serde_json::Value;
 
 use crate::{
-    mcp::{Message, MessageKind, Revision, context::MessageContext, json},
+    mcp::{Message, MessageKind, ResultParts, Revision, context::MessageContext, json},
     types::Direction,
 };
 
@@ -22,60 +22,34 @@ pub const MAX_RESULT: usize = 64 << 10;
 /// Facts of one message. Made anew for each; every question costs its answer once, whichever thread asks first.
 #[derive(Debug, Default)]
 pub struct Facts {
-    parts: OnceLock<Parts>,
+    parts: OnceLock<ResultParts>,
     record: OnceLock<Option<Record>>,
     asks_inputs: OnceLock<bool>,
     elicitations: OnceLock<Vec<Value>>,
 }
 
-/// Where the members of a `tools/call` result lie in it; of a name that comes twice, the first.
-#[derive(Debug, Default)]
-struct Parts {
-    failed: bool,
-    structured: Option<Range<usize>>,
-    content: Option<Range<usize>>,
-}
-
 impl Facts {
-    fn parts(&self, result: &[u8]) -> &Parts {
-        self.parts.get_or_init(|| {
-            let (mut failed, mut structured, mut content) = (None, None, None);
-            // A text that breaks off later still gives what came before.
-            let _ = json::members(result, |key, value| match key.as_ref() {
-                "isError" => {
-                    failed.get_or_insert(result.get(value) == Some(b"true"));
-                }
-                "structuredContent" => {
-                    structured.get_or_insert(value);
-                }
-                "content" => {
-                    content.get_or_insert(value);
-                }
-                _ => {}
-            });
-            Parts {
-                failed: failed.unwrap_or(false),
-                structured,
-                content,
-            }
-        })
+    fn parts<'a>(&'a self, message: &'a Message, result: &[u8]) -> &'a ResultParts {
+        let read = || self.parts.get_or_init(|| ResultParts::of(result));
+        message.parts.as_ref().unwrap_or_else(read)
     }
 
     /// The result says that the tool failed.
     pub fn failed(&self, message: &Message) -> bool {
-        message.result().is_some_and(|result| self.parts(result).failed)
+        let result = message.result();
+        result.is_some_and(|result| self.parts(message, result).failed == Some(true))
     }
 
     /// JSON text of `structuredContent`.
     pub fn structured<'a>(&self, message: &'a Message) -> Option<&'a [u8]> {
         let result = message.result()?;
-        result.get(self.parts(result).structured.clone()?)
+        result.get(self.parts(message, result).structured.clone()?)
     }
 
     /// JSON text of `content`.
     pub fn content<'a>(&self, message: &'a Message) -> Option<&'a [u8]> {
         let result = message.result()?;
-        result.get(self.parts(result).content.clone()?)
+        result.get(self.parts(message, result).content.clone()?)
     }
 
     /// The object that a result holds: `structuredContent`, else a text that is one in JSON. `None` for

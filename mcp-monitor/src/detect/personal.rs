@@ -229,6 +229,8 @@ const IBAN_LENGTHS: &[(&[u8; 2], usize)] = &[
     (b"XK", 20),
 ];
 
+/// Fewest digits of a card number.
+const MIN_DIGITS: usize = 13;
 /// Most digits of a card number.
 const MAX_DIGITS: usize = 19;
 /// Most characters of an IBAN.
@@ -237,11 +239,11 @@ const MAX_IBAN: usize = 34;
 /// Every card and account number in `text` that is no published example. Takes one pass.
 pub fn numbers(text: &[u8], mut each: impl FnMut(Found)) {
     let mut at = 0usize;
-    while let Some(b) = text.get(at) {
-        if !b.is_ascii_digit() {
-            at = at.saturating_add(1);
-            continue;
-        }
+    while let Some(rest) = text.get(at..) {
+        let Some(plain) = rest.iter().position(u8::is_ascii_digit) else {
+            return;
+        };
+        at = at.saturating_add(plain);
         if let Some(end) = iban(text, at) {
             each(Found::Iban);
             at = end;
@@ -296,6 +298,10 @@ fn iban(text: &[u8], at: usize) -> Option<usize> {
 
 /// Digits from `at`: where they end, and if they are a card number, whether in groups.
 fn card(text: &[u8], at: usize) -> (usize, Option<bool>) {
+    // Most digits are too few for a card: that is seen before anything is allocated.
+    if let Some(end) = few_digits(text, at) {
+        return (end, None);
+    }
     let mut digits: Vec<u8> = Vec::with_capacity(MAX_DIGITS);
     let mut groups: Vec<usize> = vec![0];
     let mut separator = None;
@@ -338,6 +344,18 @@ fn card(text: &[u8], at: usize) -> (usize, Option<bool>) {
         return (end, Some(grouped));
     }
     (next(at, end, &groups), None)
+}
+
+/// Where one group of digits at `at` ends, if it stands alone and is shorter than any card number.
+fn few_digits(text: &[u8], at: usize) -> Option<usize> {
+    let rest = text.get(at..)?;
+    let len = rest
+        .iter()
+        .take(MIN_DIGITS)
+        .take_while(|b| b.is_ascii_digit())
+        .count();
+    let goes_on = matches!(rest.get(len), Some(b' ' | b'-')) && digit_at(rest, len.saturating_add(1));
+    (len < MIN_DIGITS && !goes_on).then(|| at.saturating_add(len))
 }
 
 /// Where to look on after digits that are no card number: a first group that is something else must not

@@ -125,13 +125,18 @@ fn varying(ids: &[&str]) -> Option<u32> {
     };
     let start = rest.iter().map(|id| common(first, id)).min().unwrap_or(0);
     let end = rest.iter().map(|id| common_end(first, id)).min().unwrap_or(0);
-    let middle = |id: &str| -> Vec<u8> {
-        let to = id.len().saturating_sub(end).max(start);
-        id.as_bytes().get(start..to).unwrap_or_default().to_vec()
+    let middles = || {
+        ids.iter().map(|id| {
+            let to = id.len().saturating_sub(end).max(start);
+            id.as_bytes().get(start..to).unwrap_or_default()
+        })
     };
-    let parts: Vec<Vec<u8>> = ids.iter().map(|id| middle(id)).collect();
-    let longest = parts.iter().map(Vec::len).max().unwrap_or(0);
-    let room = alphabet(parts.into_iter().flatten());
+    let longest = middles().map(<[u8]>::len).max().unwrap_or(0);
+    // Each character has one bit of room at least.
+    if longest as f64 >= MIN_BITS {
+        return None;
+    }
+    let room = alphabet(middles().flatten().copied());
     let size = longest as f64 * f64::from(room).log2();
     (size < MIN_BITS).then(|| bits(longest, room))
 }

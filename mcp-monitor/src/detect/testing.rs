@@ -524,6 +524,8 @@ pub(crate) fn message(json: &str, direction: Direction, at: At) -> Message {
         result: range(raw.result),
         error: range(raw.error),
         batch: false,
+        repeated: None,
+        parts: None,
         carrier: Carrier::Body,
         event_id: None,
         exchange: ExchangeId(1),

@@ -9,6 +9,7 @@ mod total;
 
 use std::{
     collections::BTreeMap,
+    str::Utf8Error,
     sync::{Arc, LazyLock},
 };
 
@@ -26,6 +27,7 @@ use super::{
     marks::{has_result_mark, is_auth, is_json, looks_like_uri, names_session, refuses},
     message::{Carrier, Message, MessageKind},
     methods,
+    repeated::Repeated,
     stray::Scanner,
 };
 use crate::{
@@ -65,9 +67,9 @@ impl Default for ConversationLimits {
     }
 }
 
-/// Counts that conversations share; keys of `http` and `sse` in the summary.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct ConversationCounters {
+/// What conversations share: counts, keys of `http` and `sse` in the summary, and what they read before.
+#[derive(Default, Debug)]
+pub struct ConversationShared {
     /// Request heads.
     pub http_requests: u64,
     /// Final response heads.
@@ -80,6 +82,8 @@ pub struct ConversationCounters {
     pub foreign_jsonrpc: u64,
     /// Bytes of bodies under way now; see [`ConversationLimits::held_total`].
     pub held: u64,
+    /// Results that were read before.
+    pub repeated: Repeated,
 }
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -133,12 +137,12 @@ impl Conversation {
     }
 
     /// Takes one event of the connection.
-    pub fn handle(&mut self, event: HttpEvent, counters: &mut ConversationCounters, out: &mut Output) {
+    pub fn handle(&mut self, event: HttpEvent, counters: &mut ConversationShared, out: &mut Output) {
         self.event(event, counters, out);
         self.settle(counters);
     }
 
-    fn event(&mut self, event: HttpEvent, counters: &mut ConversationCounters, out: &mut Output) {
+    fn event(&mut self, event: HttpEvent, counters: &mut ConversationShared, out: &mut Output) {
         match event {
             HttpEvent::Request { exchange, head } => {
                 counters.http_requests = counters.http_requests.saturating_add(1);
@@ -206,7 +210,7 @@ impl Conversation {
         direction: Direction,
         data: &Bytes,
         at: At,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         out: &mut Output,
     ) {
         if names_jsonrpc(data) {
@@ -289,7 +293,7 @@ impl Conversation {
         &mut self,
         id: ExchangeId,
         head: Arc<ResponseHead>,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         out: &mut Output,
     ) {
         let exchange = self.exchanges.entry(id).or_insert_with(|| {
@@ -381,7 +385,7 @@ impl Conversation {
         direction: Direction,
         data: Bytes,
         at: At,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         out: &mut Output,
     ) {
         let cap = self.limits.message;
@@ -472,7 +476,7 @@ impl Conversation {
         event: sse::SseEvent,
         first: PacketId,
         at: At,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         out: &mut Output,
     ) {
         if event.event == "endpoint" {
@@ -518,12 +522,12 @@ impl Conversation {
         carrier: Carrier,
         first: PacketId,
         at: At,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         out: &mut Output,
     ) -> Verdict {
         let mut say =
             |kind, detail: String| out.push((at, FlowEventKind::Anomaly(Anomaly::new(kind, detail))));
-        let (messages, foreign) = match jsonrpc::parse(text) {
+        let (messages, foreign) = match jsonrpc::parse_with(text, &mut counters.repeated) {
             Parsed::Messages {
                 messages,
                 foreign,
@@ -558,7 +562,7 @@ impl Conversation {
                 exchange.mark = Mark::Yes;
             }
         }
-        if let Err(error) = std::str::from_utf8(text) {
+        if let Err(error) = valid_utf8(text, &messages) {
             let detail = format!("JSON-RPC, at byte {}", error.valid_up_to());
             let anomaly = Anomaly::new(AnomalyKind::InvalidUtf8, detail);
             out.push((at, FlowEventKind::Anomaly(anomaly)));
@@ -619,7 +623,7 @@ impl Conversation {
         direction: Direction,
         complete: bool,
         at: At,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         out: &mut Output,
     ) {
         let Some(sink) = self.sink(id, direction) else {
@@ -664,7 +668,7 @@ impl Conversation {
         first: PacketId,
         complete: bool,
         at: At,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         out: &mut Output,
     ) {
         // A form that begins like JSON is JSON with the wrong label.
@@ -711,6 +715,22 @@ impl Conversation {
     }
 }
 
+/// Checks that a text is UTF-8, but for a result that was checked before.
+fn valid_utf8(text: &[u8], messages: &[Envelope]) -> Result<(), Utf8Error> {
+    let known = match messages {
+        [one] if one.repeated.is_some() && !one.batch => one.result.clone(),
+        _ => None,
+    };
+    let around = known.and_then(|known| Some((text.get(..known.start)?, text.get(known.end..)?)));
+    let checked = around.is_some_and(|(before, after)| {
+        std::str::from_utf8(before).is_ok() && std::str::from_utf8(after).is_ok()
+    });
+    if checked {
+        return Ok(());
+    }
+    std::str::from_utf8(text).map(|_| ())
+}
+
 /// The member without which a text is no JSON-RPC. Nearly always among the first bytes or the last ones.
 fn names_jsonrpc(text: &[u8]) -> bool {
     static FINDER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"jsonrpc"));
@@ -745,6 +765,8 @@ fn message(
         result: envelope.result,
         error: envelope.error,
         batch: envelope.batch,
+        repeated: envelope.repeated,
+        parts: envelope.parts,
         carrier,
         event_id: None,
         exchange,

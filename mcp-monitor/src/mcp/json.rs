@@ -54,20 +54,46 @@ fn quote_or_escape(text: &[u8]) -> Option<usize> {
     seen.checked_add(hit)
 }
 
+/// How a string is spelt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spelling {
+    /// Escapes only of what must be escaped, and as letters where there are letters for it: strings that say the
+    /// same are the same bytes.
+    Usual,
+    /// There are others: `\/` or `\u`.
+    Other,
+}
+
 /// `at` is after an opening quote; the index after the closing one.
 #[inline]
-fn skip_string(text: &[u8], mut at: usize) -> Result<usize> {
+fn skip_string(text: &[u8], at: usize) -> Result<usize> {
+    string_end(text, at).map(|(end, _)| end)
+}
+
+/// `at` is after an opening quote; the index after the closing one, and how the string is spelt.
+///
+/// # Errors
+///
+/// If the string does not end, or has an escape that is none.
+#[inline]
+pub fn string_end(text: &[u8], mut at: usize) -> Result<(usize, Spelling)> {
+    let mut spelling = Spelling::Usual;
     loop {
         let rest = text.get(at..).ok_or(JsonError::Malformed(at))?;
         let hit = quote_or_escape(rest).ok_or(JsonError::Malformed(text.len()))?;
         let found = at.saturating_add(hit);
         if rest.get(hit) == Some(&b'"') {
-            return Ok(found.saturating_add(1));
+            return Ok((found.saturating_add(1), spelling));
         }
         let escaped = found.saturating_add(1);
         at = match text.get(escaped) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => escaped.saturating_add(1),
+            Some(b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't') => escaped.saturating_add(1),
+            Some(b'/') => {
+                spelling = Spelling::Other;
+                escaped.saturating_add(1)
+            }
             Some(b'u') => {
+                spelling = Spelling::Other;
                 let end = escaped.saturating_add(5);
                 let digits = text
                     .get(escaped.saturating_add(1)..end)
@@ -83,7 +109,11 @@ fn skip_string(text: &[u8], mut at: usize) -> Result<usize> {
 }
 
 /// A number, `true`, `false` or `null` at `at`; the index after it.
-fn skip_scalar(text: &[u8], at: usize) -> Result<usize> {
+///
+/// # Errors
+///
+/// If there is none.
+pub fn scalar_end(text: &[u8], at: usize) -> Result<usize> {
     let word: &[u8] = match text.get(at) {
         Some(b't') => b"true",
         Some(b'f') => b"false",
@@ -141,6 +171,10 @@ pub trait KeySink {
     fn key(&mut self, raw: &[u8]);
     /// The innermost object ends.
     fn close(&mut self);
+    /// Where the value at `at` ends, a member of the outermost object, if it needs not be walked.
+    fn passes(&mut self, _key: &str, _text: &[u8], _at: usize) -> Option<usize> {
+        None
+    }
 }
 
 /// Keys are of no interest.
@@ -152,14 +186,14 @@ impl KeySink for () {
 
 /// Skips the value that begins at `at` (white space before it allowed); the index after it.
 pub fn skip_value(text: &[u8], at: usize) -> Result<usize> {
-    skip_value_with(text, at, &mut ())
+    skip_value_with(text, at, 0, &mut ())
 }
 
-/// As [`skip_value`], keys shown to `keys`.
-fn skip_value_with<K: KeySink>(text: &[u8], at: usize, keys: &mut K) -> Result<usize> {
+/// As [`skip_value`], `around` levels deep, keys shown to `keys`.
+fn skip_value_with<K: KeySink>(text: &[u8], at: usize, around: u32, keys: &mut K) -> Result<usize> {
     // One bit a level: 1 in an object, 0 in an array.
     let mut levels: u128 = 0;
-    let mut depth: u32 = 0;
+    let mut depth: u32 = around;
     let mut at = skip_space(text, at);
     loop {
         // Here a value begins.
@@ -186,12 +220,12 @@ fn skip_value_with<K: KeySink>(text: &[u8], at: usize, keys: &mut K) -> Result<u
                 }
             }
             Some(b'"') => at = skip_string(text, at.saturating_add(1))?,
-            Some(_) => at = skip_scalar(text, at)?,
+            Some(_) => at = scalar_end(text, at)?,
             None => return Err(JsonError::Malformed(at)),
         }
         // Here a value has ended: close levels until one goes on.
         loop {
-            if depth == 0 {
+            if depth == around {
                 return Ok(at);
             }
             let object = levels & 1 == 1;
@@ -249,6 +283,16 @@ pub fn members<'a>(text: &'a [u8], each: impl FnMut(Cow<'a, str>, Range<usize>))
 pub fn members_with<'a, K: KeySink>(
     text: &'a [u8],
     keys: &mut K,
+    each: impl FnMut(Cow<'a, str>, Range<usize>),
+) -> Result<usize> {
+    members_in(text, 0, keys, each)
+}
+
+/// As [`members_with`], of an object that is `around` levels deep in another text.
+pub fn members_in<'a, K: KeySink>(
+    text: &'a [u8],
+    around: u32,
+    keys: &mut K,
     mut each: impl FnMut(Cow<'a, str>, Range<usize>),
 ) -> Result<usize> {
     let mut at = skip_space(text, 0);
@@ -264,7 +308,10 @@ pub fn members_with<'a, K: KeySink>(
         let key_start = at;
         let (raw, value_start) = read_key(text, at, keys)?;
         let key = resolve(raw).ok_or(JsonError::Malformed(key_start))?;
-        let value_end = skip_value_with(text, value_start, keys)?;
+        let value_end = match keys.passes(&key, text, value_start) {
+            Some(end) => end,
+            None => skip_value_with(text, value_start, around, keys)?,
+        };
         each(key, value_start..value_end);
         at = skip_space(text, value_end);
         match text.get(at) {
@@ -321,17 +368,16 @@ fn resolve(raw: &[u8]) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(unescape(raw)))
 }
 
-/// Bytes before the first backslash. Escapes stand close together where there are any, so words go before
-/// `memchr`.
+/// Bytes before the first `mark`. Escapes stand close together where there are any, so words go before `memchr`.
 #[inline]
-fn escape_after(text: &[u8]) -> usize {
+pub fn before(text: &[u8], mark: u8) -> usize {
     let words = text.as_chunks::<8>().0.iter().take(WORDS);
     let plain = words
-        .take_while(|word| !word.contains(&b'\\'))
+        .take_while(|word| !word.contains(&mark))
         .count()
         .saturating_mul(8);
     let rest = text.get(plain..).unwrap_or_default();
-    plain.saturating_add(memchr::memchr(b'\\', rest).unwrap_or(rest.len()))
+    plain.saturating_add(memchr::memchr(mark, rest).unwrap_or(rest.len()))
 }
 
 /// Resolves the escapes of a checked string body.
@@ -343,7 +389,7 @@ fn unescape(raw: &str) -> String {
         if high.is_none() {
             // What stands between escapes goes over in one piece.
             let rest = chars.as_str();
-            let plain = escape_after(rest.as_bytes());
+            let plain = before(rest.as_bytes(), b'\\');
             let (piece, tail) = rest.split_at_checked(plain).unwrap_or((rest, ""));
             out.push_str(piece);
             chars = tail.chars();

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::{
     ambiguity::{self, Keys},
-    json::{self, JsonError},
-    message::{MessageKind, RequestId},
+    json::{self, JsonError, KeySink},
+    message::{MessageKind, RequestId, ResultParts},
+    repeated::{Digest, Repeated},
 };
 
 /// The envelope of one message; ranges are of `body`.
@@ -35,6 +36,10 @@ pub struct Envelope {
     pub batch: bool,
     /// What two readers could read differently, see [`super::ambiguity`].
     pub ambiguity: Option<String>,
+    /// `result` was read before: it is UTF-8, and this its digest.
+    pub repeated: Option<Digest>,
+    /// Where members of `result` lie; `None` where it was not looked into.
+    pub parts: Option<ResultParts>,
 }
 
 /// What a text turned out to be.
@@ -60,9 +65,14 @@ pub const MAX_BATCH: usize = 4096;
 
 /// Reads `text`. Cost is one pass; nothing is copied but ids, method and name.
 pub fn parse(text: &Bytes) -> Parsed {
+    parse_with(text, &mut Repeated::default())
+}
+
+/// As [`parse`]; results that were read before are passed over.
+pub fn parse_with(text: &Bytes, repeated: &mut Repeated) -> Parsed {
     let start = json::skip_space(text, 0);
     match text.get(start) {
-        Some(b'{') => match envelope(text, false) {
+        Some(b'{') => match envelope(text, false, repeated) {
             Ok(Some(one)) => Parsed::Messages {
                 messages: vec![one],
                 foreign: 0,
@@ -71,7 +81,7 @@ pub fn parse(text: &Bytes) -> Parsed {
             Ok(None) => Parsed::Other,
             Err(error) => Parsed::Malformed(error),
         },
-        Some(b'[') => batch(text),
+        Some(b'[') => batch(text, repeated),
         _ => match json::skip_value(text, 0) {
             Ok(_) => Parsed::Other,
             Err(error) => Parsed::Malformed(error),
@@ -79,7 +89,7 @@ pub fn parse(text: &Bytes) -> Parsed {
     }
 }
 
-fn batch(text: &Bytes) -> Parsed {
+fn batch(text: &Bytes, repeated: &mut Repeated) -> Parsed {
     let mut ranges = Vec::new();
     let mut beyond = 0_usize;
     let end = json::elements(text, |range| {
@@ -97,7 +107,7 @@ fn batch(text: &Bytes) -> Parsed {
     let mut messages = Vec::new();
     let mut foreign = 0_usize;
     for range in ranges {
-        match envelope(&text.slice(range), true) {
+        match envelope(&text.slice(range), true, repeated) {
             Ok(Some(one)) => messages.push(one),
             _ => foreign = foreign.saturating_add(1),
         }
@@ -113,12 +123,60 @@ fn batch(text: &Bytes) -> Parsed {
     }
 }
 
+/// Keys of a message, its result if it repeats, and else what is in that.
+struct Walk<'r> {
+    keys: Keys,
+    repeated: &'r Repeated,
+    found: Option<Digest>,
+    parts: Option<ResultParts>,
+}
+
+impl KeySink for Walk<'_> {
+    fn open(&mut self) {
+        self.keys.open();
+    }
+
+    fn key(&mut self, raw: &[u8]) {
+        self.keys.key(raw);
+    }
+
+    fn close(&mut self) {
+        self.keys.close();
+    }
+
+    fn passes(&mut self, key: &str, text: &[u8], at: usize) -> Option<usize> {
+        if key != "result" {
+            return None;
+        }
+        // Of a result that comes twice the last one counts.
+        (self.found, self.parts) = (None, None);
+        let rest = text.get(at..).filter(|rest| rest.starts_with(b"{"))?;
+        if let Some((len, digest)) = self.repeated.find(rest) {
+            self.found = Some(digest);
+            return at.checked_add(len);
+        }
+        let mut parts = ResultParts::default();
+        // What is wrong with it, the walk that follows says.
+        let len = json::members_in(rest, 1, &mut self.keys, |key, value| {
+            parts.note(&key, value, rest)
+        })
+        .ok()?;
+        self.parts = Some(parts);
+        at.checked_add(len)
+    }
+}
+
 /// `None`: an object, but not JSON-RPC 2.0.
-fn envelope(text: &Bytes, batch: bool) -> Result<Option<Envelope>, JsonError> {
+fn envelope(text: &Bytes, batch: bool, repeated: &mut Repeated) -> Result<Option<Envelope>, JsonError> {
     let (mut version, mut id, mut method, mut params, mut result, mut error) =
         (None, None, None, None, None, None);
-    let mut keys = Keys::default();
-    let end = json::members_with(text, &mut keys, |key, value| {
+    let mut walk = Walk {
+        keys: Keys::default(),
+        repeated,
+        found: None,
+        parts: None,
+    };
+    let end = json::members_with(text, &mut walk, |key, value| {
         let slot = match key.as_ref() {
             "jsonrpc" => &mut version,
             "id" => &mut id,
@@ -133,6 +191,14 @@ fn envelope(text: &Bytes, batch: bool) -> Result<Option<Envelope>, JsonError> {
     })?;
     if json::skip_space(text, end) != text.len() {
         return Err(JsonError::Malformed(end));
+    }
+    let Walk {
+        keys, found, parts, ..
+    } = walk;
+    let suspicious = keys.suspicious();
+    if let Some(result) = result.as_ref().filter(|_| found.is_none() && !suspicious) {
+        let rest = text.get(result.start..).unwrap_or_default();
+        repeated.note(rest, result.len());
     }
     let slice = |range: &Range<usize>| text.get(range.clone()).unwrap_or_default();
     if version.as_ref().is_none_or(|v| slice(v) != br#""2.0""#) {
@@ -172,7 +238,9 @@ fn envelope(text: &Bytes, batch: bool) -> Result<Option<Envelope>, JsonError> {
         result,
         error,
         batch,
-        ambiguity: keys.suspicious().then(|| ambiguity::explain(text)).flatten(),
+        ambiguity: suspicious.then(|| ambiguity::explain(text)).flatten(),
+        repeated: found,
+        parts,
     }))
 }
 
@@ -260,6 +328,76 @@ mod tests {
             parse(&Bytes::from_static(b"{bad")),
             Parsed::Malformed(_)
         ));
+    }
+
+    #[test]
+    fn members_of_a_result_are_noted_as_a_walk_of_it_finds_them() {
+        for result in [
+            r#"{"content":[{"type":"text","text":"}"}],"isError":true}"#,
+            r#" { "a" : {"content":1} , "structuredContent" : {"b":[]} , "isError" : false , "isError" : true } "#,
+            "{}",
+            "[1]",
+            "1",
+        ] {
+            let text = Bytes::from(format!(
+                r#"{{"result":{{"isError":true}},"id":1,"jsonrpc":"2.0","result":{result}}}"#
+            ));
+            let Parsed::Messages { messages, .. } = parse(&text) else {
+                panic!()
+            };
+            let message = &messages[0];
+            let range = message.result.clone().unwrap();
+            let walked = ResultParts::of(text.get(range).unwrap());
+            assert_eq!(message.parts.clone().unwrap_or_default(), walked, "{result}");
+        }
+        let deep = |levels: usize| {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            parse(&Bytes::from(format!(
+                r#"{{"jsonrpc":"2.0","id":1,"result":{{"a":{open}{close}}}}}"#
+            )))
+        };
+        assert!(matches!(deep(127), Parsed::Messages { .. }));
+        assert!(matches!(deep(129), Parsed::Malformed(JsonError::TooDeep)));
+    }
+
+    #[test]
+    fn a_result_that_repeats_is_read_as_it_was() {
+        let mut repeated = Repeated::default();
+        let long = "\u{fc}".repeat(1000);
+        let text = |id: u32, tail: &str| {
+            Bytes::from(format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"a":"{long}","b":[1,{{"c":"}}"}}]}}{tail}}}"#
+            ))
+        };
+        for (id, tail, known) in [
+            (1, "", false),
+            (2, "", false),
+            (3, "", true),
+            (42, "", true),
+            // Other lengths are other places.
+            (5, r#","x":1"#, false),
+            (6, "}", false),
+        ] {
+            let text = text(id, tail);
+            let with = parse_with(&text, &mut repeated);
+            let found = matches!(&with, Parsed::Messages { messages, .. } if messages[0].repeated.is_some());
+            assert_eq!(found, known, "{id}");
+            // But for the digest, and for what is in the result.
+            let with = format!("{with:?}").replace("Some(OnceLock(<uninit>))", "None");
+            let plain = format!("{:?}", parse(&text));
+            let upto = plain.find("repeated: ").unwrap_or(plain.len());
+            assert!(with.get(..upto) == plain.get(..upto), "{id}");
+        }
+        // A key that stands twice is seen each time.
+        let twice = Bytes::from(format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"a":"{long}","a":1}}}}"#
+        ));
+        for _ in 0..3 {
+            let Parsed::Messages { messages, .. } = parse_with(&twice, &mut repeated) else {
+                panic!()
+            };
+            assert!(messages[0].ambiguity.is_some() && messages[0].repeated.is_none());
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{fmt, ops::Range, sync::Arc};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::{json, repeated::Digest};
 use crate::{
     proto::http::ExchangeId,
     types::{At, Direction, PacketId},
@@ -123,6 +124,42 @@ impl TransportKind {
     }
 }
 
+/// Where members of a result lie in it that rules ask for; of a name that comes twice, the first.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct ResultParts {
+    /// `isError` is `true`.
+    pub failed: Option<bool>,
+    /// `structuredContent`.
+    pub structured: Option<Range<usize>>,
+    /// `content`.
+    pub content: Option<Range<usize>>,
+}
+
+impl ResultParts {
+    /// Takes a member of `result`.
+    pub fn note(&mut self, key: &str, value: Range<usize>, result: &[u8]) {
+        match key {
+            "isError" => {
+                self.failed.get_or_insert(result.get(value) == Some(b"true"));
+            }
+            "structuredContent" => {
+                self.structured.get_or_insert(value);
+            }
+            "content" => {
+                self.content.get_or_insert(value);
+            }
+            _ => {}
+        }
+    }
+
+    /// Of a whole result. A text that breaks off later still gives what came before.
+    pub fn of(result: &[u8]) -> Self {
+        let mut parts = Self::default();
+        let _ = json::members(result, |key, value| parts.note(&key, value, result));
+        parts
+    }
+}
+
 /// One message. Text is kept once, in `body`; parts are ranges of it.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -148,6 +185,10 @@ pub struct Message {
     pub error: Option<Range<usize>>,
     /// It was an element of a batch.
     pub batch: bool,
+    /// `result` was read before: its digest.
+    pub repeated: Option<Digest>,
+    /// Where members of `result` lie; `None` where it was not looked into.
+    pub parts: Option<ResultParts>,
     /// What carried it.
     pub carrier: Carrier,
     /// For SSE: the last event id in force, if the stream ever set one.

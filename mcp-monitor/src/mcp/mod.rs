@@ -13,10 +13,11 @@ mod marks;
 pub mod message;
 pub mod methods;
 pub mod names;
+pub mod repeated;
 pub mod sessions;
 mod stray;
 pub mod target;
 pub mod tracker;
 
 pub use event::{Document, FlowEvent, FlowEventKind};
-pub use message::{Carrier, Message, MessageKind, RequestId, Revision, TransportKind};
+pub use message::{Carrier, Message, MessageKind, RequestId, ResultParts, Revision, TransportKind};

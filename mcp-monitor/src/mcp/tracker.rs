@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use lru::LruCache;
 
 use super::{
@@ -63,6 +63,8 @@ pub struct McpCounters {
     pub methods: BTreeMap<Arc<str>, u64>,
 }
 
+/// Hosts kept once; at more of them it begins anew.
+const HOSTS: usize = 4096;
 /// Different method names counted apart; further ones share [`OTHER_METHODS`].
 pub const METHODS: usize = 256;
 /// Key of the methods beyond [`METHODS`].
@@ -136,6 +138,8 @@ pub struct Tracker {
     endpoints: Arc<dyn EndpointMatch>,
     connections: HashMap<FlowId, Conn>,
     names: Names,
+    /// Hosts of targets, each once: keys of many tables hold them, and equal ones are told by their place then.
+    hosts: HashSet<Arc<str>>,
     paths: LruCache<(ServerKey, Box<str>), ()>,
     /// Paths that an MCP server redirects to, and from where.
     moved: LruCache<(ServerKey, Box<str>), Box<str>>,
@@ -152,6 +156,7 @@ impl Tracker {
             endpoints,
             connections: HashMap::new(),
             names: Names::new(limits.names),
+            hosts: HashSet::new(),
             paths: recent(limits.paths),
             moved: recent(limits.paths),
             processes: recent(limits.processes),
@@ -334,6 +339,18 @@ impl Tracker {
         conn
     }
 
+    /// The one text of this host.
+    fn host(&mut self, host: &Arc<str>) -> Arc<str> {
+        if let Some(known) = self.hosts.get(host) {
+            return Arc::clone(known);
+        }
+        if self.hosts.len() >= HOSTS {
+            self.hosts.clear();
+        }
+        self.hosts.insert(Arc::clone(host));
+        Arc::clone(host)
+    }
+
     fn request(&mut self, flow: &FlowRef, id: ExchangeId, head: &Arc<RequestHead>, hint: bool) -> Step {
         let scheme = scheme_of(flow);
         let endpoints = self.endpoints.clone();
@@ -346,6 +363,7 @@ impl Tracker {
             &conn.connection,
             endpoints.as_ref(),
         );
+        target.origin.host = self.host(&target.origin.host);
         let place = (target.host_key(), target.path.clone());
         target.moved_from = self.moved.get(&place).cloned();
         let target = Arc::new(target);

@@ -10,7 +10,7 @@ use crate::{
     flow::{Control, FlowInfo},
     mcp::{
         Carrier, FlowEventKind, Message,
-        conversation::{Conversation, ConversationCounters, ConversationLimits, Output},
+        conversation::{Conversation, ConversationLimits, ConversationShared, Output},
         methods,
     },
     proto::{
@@ -49,10 +49,10 @@ pub struct ApplicationLimits {
 }
 
 /// Counts that the parsers of one shard share.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Default, Debug)]
 pub struct ApplicationCounters {
-    /// HTTP and SSE.
-    pub conversation: ConversationCounters,
+    /// HTTP and SSE, and what their bodies held before.
+    pub conversation: ConversationShared,
     /// DNS queries.
     pub dns_queries: u64,
     /// DNS responses.

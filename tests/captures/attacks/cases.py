@@ -49,22 +49,24 @@ class Case:
     file: str
     # Forms that change what the capture says, each with the reason.
     but: dict
+    # How the program runs, where that matters.
+    config: Any
 
 
 ALL: list[Case] = []
 
 
-def case(kind, rule, title, fires, made, pins, but, play):
+def case(kind, rule, title, fires, made, pins, but, config, play):
     number = sum(one.rule == rule and one.kind == kind for one in ALL) + 1
-    ALL.append(Case(rule, kind, title, made, fires, pins, play, f"{rule}-{kind}-{number}", but or {}))
+    ALL.append(Case(rule, kind, title, made, fires, pins, play, f"{rule}-{kind}-{number}", but or {}, config))
 
 
-def attack(rule, title, *fires, made="python", pins=PINS, but=None):
-    return lambda play: case("attack", rule, title, list(fires), made, pins, but, play)
+def attack(rule, title, *fires, made="python", pins=PINS, but=None, config=None):
+    return lambda play: case("attack", rule, title, list(fires), made, pins, but, config, play)
 
 
-def benign(rule, title, *fires, made="python", pins=PINS, but=None):
-    return lambda play: case("benign", rule, title, list(fires), made, pins, but, play)
+def benign(rule, title, *fires, made="python", pins=PINS, but=None, config=None):
+    return lambda play: case("benign", rule, title, list(fires), made, pins, but, config, play)
 
 
 def says(rule, observed=None, expected=None):
@@ -548,8 +550,8 @@ benign("DNS-11", "long names that are words", made=DIG)(burst([f"orders-of-the-d
 # TLS, by OpenSSL and curl. Keys are made for the recording and thrown away.
 
 
-def certificate(s, name, issuer="CN=Example CA", days=30, subject="mcp.market.example", self_signed=False):
-    """Key and certificate, of a CA of that name."""
+def certificate(s, name, issuer="CN=Example CA", days=30, subject="mcp.market.example", self_signed=False, more="", plain=False):
+    """Key and certificate, of a CA of that name; `more` extensions; `plain`: names encoded as public roots have them."""
     folder = s.folder / f"tls-{time.monotonic_ns()}"
     folder.mkdir()
 
@@ -558,8 +560,10 @@ def certificate(s, name, issuer="CN=Example CA", days=30, subject="mcp.market.ex
         subprocess.run(["openssl", *args], check=True, capture_output=True, cwd=folder)
 
     ext = folder / "ext"
-    ext.write_text(f"subjectAltName=DNS:{subject}\n")
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/" + issuer, "-days", "3650")
+    ext.write_text(f"subjectAltName=DNS:{subject}\n{more}")
+    names = folder / "names"
+    names.write_text("[req]\nstring_mask = nombstr\ndistinguished_name = dn\nx509_extensions = ca\n[dn]\n[ca]\nbasicConstraints = CA:TRUE\n")
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/" + issuer, "-days", "3650", *(["-config", "names"] if plain else []))
     openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "csr", "-subj", f"/CN={subject}")
     if self_signed:
         openssl("req", "-x509", "-key", "key.pem", "-out", "leaf.pem", "-subj", f"/CN={subject}", "-addext", f"subjectAltName=DNS:{subject}", "-days", "30")

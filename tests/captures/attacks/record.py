@@ -1,4 +1,4 @@
-"""Records attacks and their benign twins with real software, and writes index.yaml.
+"""Records attacks and their benign twins with real software, and writes index.json.
 
 usage, as root, with what `cargo xtask setup` installs, dnsmasq, nginx and dig (Debian: dnsmasq-base nginx-light bind9-dnsutils):
 
@@ -8,12 +8,18 @@ usage, as root, with what `cargo xtask setup` installs, dnsmasq, nginx and dig (
 cases.py says what happens in each; stage.py is where.
 """
 
+import gzip
 import importlib.metadata
 import json
 import pathlib
 import sys
 
 import cases
+import handshakes  # noqa: F401: adds its cases
+import logins  # noqa: F401
+import misbehaving  # noqa: F401
+import modern  # noqa: F401
+import series  # noqa: F401
 from stage import PEERS, Stage, sh
 
 HERE = pathlib.Path(__file__).parent
@@ -40,6 +46,16 @@ def software():
     }
 
 
+def packed(file):
+    """Captures of many calls are kept compressed."""
+    if file.stat().st_size < 100_000:
+        return file
+    small = file.with_name(file.name + ".gz")
+    small.write_bytes(gzip.compress(file.read_bytes(), 9, mtime=0))
+    file.unlink()
+    return small
+
+
 def main():
     wanted = set(sys.argv[1:])
     index_file = HERE / "index.json"
@@ -52,7 +68,8 @@ def main():
             if wanted and case.rule not in wanted:
                 continue
             file = HERE / f"{case.file}.pcap"
-            file.unlink(missing_ok=True)
+            for old in HERE.glob(f"{case.file}.pcap*"):
+                old.unlink()
             keys = HERE / f"{case.file}.keylog"
             keys.unlink(missing_ok=True)
             stage.keylog = keys
@@ -64,15 +81,17 @@ def main():
                 stage.clear()
                 stage.resolver(cases.RESOLVER)
                 stage.hosts("")
+            file = packed(file)
             one = {"rule": case.rule, "kind": case.kind, "title": case.title, "capture": file.name}
             one |= {"keys": keys.name} if keys.exists() else {}
             one |= {"with": case.made, "pins": case.pins, "fires": case.fires}
+            one |= {"config": case.config} if case.config else {}
             one |= {"not": case.but} if case.but else {}
             made.append(one)
     finally:
         stage.close()
     order = {case.file: n for n, case in enumerate(cases.ALL)}
-    whole = sorted(kept + made, key=lambda one: order.get(one["capture"].removesuffix(".pcap"), 0))
+    whole = sorted(kept + made, key=lambda one: order.get(one["capture"].split(".")[0], 0))
     # One recording a line: a change of one shows as one line.
     lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in whole)
     index_file.write_text(f'{{"software": {json.dumps(software(), indent=1)},\n"recordings": [\n{lines}\n]}}\n')

@@ -20,6 +20,11 @@ LINE, LINES = 150, 14
 CHUNK = re.compile(r"^[0-9a-f]{1,4}$")
 # Header fields that say nothing about an attack.
 DULL = re.compile(r"^(accept|accept-encoding|connection|user-agent|content-length|date|server|cache-control|x-accel-buffering|transfer-encoding|mcp-protocol-version|mcp-session-id):", re.I)
+# Rules about such fields.
+TELLING = {
+    "PV-07": r"^(content-length|transfer-encoding):", "DG-09": r"^mcp-(protocol-version|session-id):",
+    **dict.fromkeys(["SS-01", "SS-02", "SS-04"], r"^mcp-session-id:"),
+}
 
 
 def alerts(binary, one):
@@ -28,13 +33,23 @@ def alerts(binary, one):
         pins.flush()
         args = [binary, "replay", *(["--pins", pins.name] if one["pins"] else [])]
         args += ["--keylog", str(HERE / one["keys"])] if "keys" in one else []
+        config = pathlib.Path(pins.name).with_suffix(".config")
+        if "config" in one:
+            config.write_text(json.dumps(one["config"]).replace("${folder}", str(HERE)))
+            args += ["--config", str(config)]
         told = subprocess.run([*args, str(HERE / one["capture"])], capture_output=True, text=True, check=False).stdout
+        config.unlink(missing_ok=True)
     return [alert for alert in map(json.loads, told.splitlines()) if alert["rule"] == one["rule"]]
 
 
 def tshark(file, number, *fields):
     args = ["tshark", "-r", str(HERE / file), "-Y", f"frame.number=={number}", *fields]
     return subprocess.run(args, capture_output=True, text=True, check=True).stdout.rstrip("\n")
+
+
+def dull(rule, line):
+    telling = TELLING.get(rule)
+    return DULL.match(line) and not (telling and re.match(telling, line, re.I))
 
 
 def shortened(line, marks):
@@ -77,7 +92,7 @@ def sample(one, alert):
         if texts and text.startswith("DELETE ") or text in texts:
             continue
         texts.append(text)
-        lines += [shortened(line, marks) for line in text.split("\n") if line and not DULL.match(line) and not CHUNK.match(line) and not line.startswith("<")]
+        lines += [shortened(line, marks) for line in text.split("\n") if line and not dull(one["rule"], line) and not CHUNK.match(line) and not line.startswith("<")]
     return masked("\n".join(lines[:LINES]))
 
 

@@ -32,8 +32,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 PEERS = pathlib.Path(sys.prefix).parent
-AGENT, MARKET, EVIL, RESOLVER = "10.1.0.5", "203.0.113.10", "198.51.100.66", "10.96.0.10"
-WORLD = [MARKET, "203.0.113.11", EVIL, "198.51.100.20", "198.51.100.53", RESOLVER, "192.0.2.53", "10.9.9.9"]
+AGENT, MARKET, EVIL, RESOLVER, LOGIN = "10.1.0.5", "203.0.113.10", "198.51.100.66", "10.96.0.10", "203.0.113.40"
+WORLD = [MARKET, "203.0.113.11", LOGIN, EVIL, "198.51.100.20", "198.51.100.53", RESOLVER, "192.0.2.53", "10.9.9.9"]
 WORLD += ["10.0.9.4", "169.254.169.254"]
 NAMES = {"mcp.market.example": [MARKET], "collect.attacker.example": [EVIL], "mcp.files.example": ["198.51.100.20"]}
 NEWNET, NEWNS = 0x40000000, 0x00020000
@@ -62,7 +62,8 @@ class Stage:
         for name in self.names:
             sh("ip", "-n", name, "link", "set", "eth0", "up")
         sh("ip", "-n", self.agent_ns, "addr", "add", f"{AGENT}/8", "dev", "eth0")
-        sh("ip", "-n", self.agent_ns, "addr", "add", "10.1.0.6/8", "dev", "eth0")
+        for address in ["10.1.0.6", "10.1.0.7"]:
+            sh("ip", "-n", self.agent_ns, "addr", "add", f"{address}/8", "dev", "eth0")
         sh("ip", "-n", self.agent_ns, "route", "add", "default", "dev", "eth0")
         for address in WORLD:
             sh("ip", "-n", self.world_ns, "addr", "add", f"{address}/32", "dev", "eth0")
@@ -109,13 +110,13 @@ class Stage:
                 os._exit(code)
         return child
 
-    def in_world(self, work):
-        child = self.fork(self.world_ns, work)
+    def in_world(self, work, place=None):
+        child = self.fork(place or self.world_ns, work)
         self.children.append(child)
         return child
 
-    def in_agent(self, work, limit=40):
-        child = self.fork(self.agent_ns, work)
+    def in_agent(self, work, limit=40, place=None):
+        child = self.fork(place or self.agent_ns, work)
         end = time.monotonic() + limit
         while os.waitpid(child, os.WNOHANG) == (0, 0):
             if time.monotonic() > end:
@@ -134,10 +135,10 @@ class Stage:
         for child in list(self.children):
             self.stop(child)
 
-    def listening(self, address, port, kind="tcp"):
+    def listening(self, address, port, kind="tcp", place=None):
         end = time.monotonic() + 15
         while time.monotonic() < end:
-            told = sh("ip", "netns", "exec", self.world_ns, "cat", f"/proc/net/{kind}").stdout.decode()
+            told = sh("ip", "netns", "exec", place or self.world_ns, "cat", f"/proc/net/{kind}").stdout.decode()
             local = socket.inet_aton(address)[::-1].hex().upper()
             # Local address, remote address, state: 0A is LISTEN, 07 an unconnected UDP socket.
             waits = {line.split()[1] for line in told.splitlines()[1:] if line.split()[3] in ("0A", "07")}
@@ -175,25 +176,25 @@ class Stage:
         conf.write_text(f"{body}http {{ access_log off; client_body_temp_path {self.folder}; proxy_buffering off; {servers} }}\n")
         return self.program("nginx", "-p", str(self.folder), "-c", str(conf), "-e", "/dev/null", listens=listens)
 
-    def serve(self, app, at=MARKET, port=80, **options):
-        """An ASGI application on uvicorn."""
+    def serve(self, app, at=MARKET, port=80, place=None, **options):
+        """An ASGI application on uvicorn; `place`: another namespace than the world's."""
         def work():
             uvicorn.run(app() if callable(app) and not isinstance(app, Starlette) else app, host=at, port=port, log_level="critical", **options)
-        child = self.in_world(work)
-        self.listening(at, port)
+        child = self.in_world(work, place)
+        self.listening(at, port, place=place)
         return child
 
-    def mcp(self, at=MARKET, port=80, headers=None, **options):
+    def mcp(self, at=MARKET, port=80, headers=None, place=None, **options):
         """An MCP server on the Python SDK; `options` as for `mcp_app`."""
-        return self.serve(lambda: mcp_app(**options), at, port, headers=list((headers or {}).items()))
+        return self.serve(lambda: mcp_app(**options), at, port, place, headers=list((headers or {}).items()))
 
     # Software of the agent.
 
-    def session(self, url="http://mcp.market.example/mcp", **options):
+    def session(self, url="http://mcp.market.example/mcp", place=None, **options):
         """A session of the Python SDK; `options` as for `play`."""
         def work():
             asyncio.run(play(url, **options))
-        self.in_agent(work)
+        self.in_agent(work, place=place)
 
     def run(self, *args, env=None, fails=True):
         """A program of the agent; its output is of no interest."""
@@ -214,14 +215,14 @@ class Stage:
         """One message by curl, outside of a session."""
         text = body if isinstance(body, str) else json.dumps(body)
         self.curl("-H", "content-type: application/json", "-H", "accept: application/json, text/event-stream",
-                  "-H", f"mcp-protocol-version: {version}", *args, "--data-binary", text, url)
+                  *(["-H", f"mcp-protocol-version: {version}"] if version else []), *args, "--data-binary", text, url)
 
     def lookup(self, name, kind="A", at=RESOLVER):
         self.run("dig", "+tries=1", "+time=2", f"@{at}", name, kind)
 
     @contextlib.contextmanager
     def recording(self, file):
-        args = ["ip", "netns", "exec", self.agent_ns, "tcpdump", "-i", "eth0", "-s", "0", "-U", "--immediate-mode", "-Z", "root", "-w", file]
+        args = ["ip", "netns", "exec", self.agent_ns, "tcpdump", "-i", "eth0", "-s", "0", "-B", "32768", "-U", "--immediate-mode", "-Z", "root", "-w", file]
         dump = subprocess.Popen([*args, "tcp or udp"], stderr=subprocess.PIPE, text=True)
         while "listening on" not in dump.stderr.readline():
             pass
@@ -253,13 +254,16 @@ def text(content):
 
 
 def mcp_app(name="market-data", version="4.2.0", instructions=None, tools=(QUOTE, ORDERS), results=None, asks=None,
-            prompts=None, path="/mcp", json_response=True, stateless=False, extra=None):
-    """A server with these tools. `results`: by tool, what it answers (a list: one after the other); `asks`: by tool, the
-    request of the server that comes before its answer; `extra`: more routes."""
+            prompts=None, path="/mcp", json_response=True, stateless=False, extra=None, later=None, ttl=0, tells=False, **guard):
+    """A server with these tools. `results`: by tool, what it answers (a list: one after the other; a function: of the
+    arguments); `asks`: by tool, the request of the server that comes before its answer; `extra`: more routes; `later`:
+    its tools from the first call on, which it announces if it `tells`; `ttl`: how long lists hold, in milliseconds;
+    `guard`: what the SDK takes for authorization."""
     counts = {}
 
     async def list_tools(ctx, params):
-        return types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in tools])
+        now = later if later and counts else tools
+        return types.ListToolsResult(tools=[types.Tool.model_validate(tool) for tool in now], ttl_ms=ttl)
 
     async def list_prompts(ctx, params):
         return types.ListPromptsResult(prompts=[types.Prompt.model_validate(prompt) for prompt in prompts])
@@ -271,8 +275,12 @@ def mcp_app(name="market-data", version="4.2.0", instructions=None, tools=(QUOTE
                 await ctx.session._request_outbound.send_raw_request(ask["method"], ask.get("params"))
         result = (results or {}).get(params.name, text("42.5"))
         if isinstance(result, list):
-            result = result[counts.setdefault(params.name, 0) % len(result)]
-            counts[params.name] += 1
+            result = result[counts.get(params.name, 0) % len(result)]
+        elif callable(result):
+            result = result(params.arguments)
+        counts[params.name] = counts.get(params.name, 0) + 1
+        if tells:
+            await ctx.session.send_tool_list_changed()
         return types.CallToolResult.model_validate(result)
 
     handlers = {"on_list_tools": list_tools, "on_call_tool": call_tool}
@@ -282,7 +290,7 @@ def mcp_app(name="market-data", version="4.2.0", instructions=None, tools=(QUOTE
     # A request of the server needs a stream to come on.
     json_response = json_response and not asks
     return server.streamable_http_app(streamable_http_path=path, json_response=json_response, stateless_http=stateless,
-                                      host="0.0.0.0", custom_starlette_routes=extra)
+                                      host="0.0.0.0", custom_starlette_routes=extra, **guard)
 
 
 def sse_app(name="market-data", version="4.2.0"):
@@ -305,8 +313,8 @@ def document(path, body, status=200, headers=None):
 
 
 async def play(url, calls=(), listing=True, prompts=False, headers=None, mode="legacy", info=None, sampling=False,
-               elicitation=False, roots=None, transport="streamable", pause=0.0, verify=True):
-    """One session: the list of tools, then these calls, as pairs of name and arguments."""
+               elicitation=False, roots=None, transport="streamable", pause=0.0, verify=True, auth=None, again=False):
+    """One session: the list of tools, then these calls, as pairs of name and arguments, then the list `again`."""
     async def sampled(*_):
         return types.ErrorData(code=-1, message="declined")
 
@@ -324,7 +332,7 @@ async def play(url, calls=(), listing=True, prompts=False, headers=None, mode="l
         options["elicitation_callback"] = elicited
     if roots:
         options["list_roots_callback"] = rooted
-    async with httpx2.AsyncClient(headers=headers or {}, verify=verify, timeout=10) as http:
+    async with httpx2.AsyncClient(headers=headers or {}, verify=verify, timeout=10, auth=auth) as http:
         opened = sse_client(url) if transport == "sse" else streamable_http_client(url, http_client=http)
         async with Client(opened, **options) as client:
             if listing:
@@ -336,4 +344,6 @@ async def play(url, calls=(), listing=True, prompts=False, headers=None, mode="l
                     await client.call_tool(name, arguments)
                 if pause:
                     await asyncio.sleep(pause)
+            if again:
+                await client.list_tools()
             await asyncio.sleep(0.05)

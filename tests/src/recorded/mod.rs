@@ -30,6 +30,7 @@ pub struct Recording {
     /// Text of the key log that opens it.
     pub keys: Vec<u8>,
     pins: Option<Value>,
+    config: Option<Value>,
     not: BTreeMap<String, String>,
 }
 
@@ -50,6 +51,7 @@ struct Entry {
     keys: Option<String>,
     with: String,
     pins: Option<Value>,
+    config: Option<Value>,
     fires: Vec<Expected>,
     #[serde(default)]
     not: BTreeMap<String, String>,
@@ -66,19 +68,42 @@ struct Expected {
 impl Recording {
     /// The pins file in force, if there is one.
     pub fn pins(&self, form: Form) -> Result<Option<String>> {
-        let Some(pins) = &self.pins else { return Ok(None) };
-        let folder = std::path::absolute(self.capture.parent().unwrap_or(Path::new(".")))?;
-        let text = serde_json::to_string_pretty(pins)?.replace("${folder}", &folder.display().to_string());
+        let Some(text) = self.file(self.pins.as_ref())? else {
+            return Ok(None);
+        };
         Ok(Some(match form {
             Form::Ipv6 => transcript::to_ipv6(&text),
             _ => text,
         }))
     }
 
+    /// How the program runs, if that is said.
+    pub fn config(&self) -> Result<Option<String>> {
+        self.file(self.config.as_ref())
+    }
+
+    /// JSON is YAML; `${folder}` is where the capture lies.
+    fn file(&self, content: Option<&Value>) -> Result<Option<String>> {
+        let Some(content) = content else { return Ok(None) };
+        let folder = std::path::absolute(self.capture.parent().unwrap_or(Path::new(".")))?;
+        let text = serde_json::to_string_pretty(content)?;
+        Ok(Some(text.replace("${folder}", &folder.display().to_string())))
+    }
+
     /// The packets in one form; `None` where the capture has something that this form cannot say.
     pub fn packets(&self, form: Form) -> Result<Option<Vec<u8>>> {
         let file = self.capture.display();
-        let bytes = std::fs::read(&self.capture).with_context(|| file.to_string())?;
+        let mut bytes = std::fs::read(&self.capture).with_context(|| file.to_string())?;
+        if self
+            .capture
+            .extension()
+            .is_some_and(|extension| extension == "gz")
+        {
+            let mut packed = flate2::read::GzDecoder::new(bytes.as_slice());
+            let mut opened = Vec::new();
+            std::io::Read::read_to_end(&mut packed, &mut opened).with_context(|| file.to_string())?;
+            bytes = opened;
+        }
         // What is asked and answered is not translated: where it matters the capture has no such form.
         let of_dns = |rule: &str| rule.starts_with("DNS-") || rule == "DST-03";
         if form == Form::Ipv6 && (of_dns(&self.rule) || self.fires.iter().any(|one| of_dns(&one.rule))) {
@@ -127,6 +152,7 @@ pub fn load(folder: &Path) -> Result<Vec<Recording>> {
                 None => Vec::new(),
             },
             pins: entry.pins,
+            config: entry.config,
             not: entry.not,
         })
     };

@@ -51,8 +51,10 @@ fn replay(recording: &Recording, form: Form) -> Result<Option<BTreeSet<Essence>>
         return Ok(None);
     };
     let pins = recording.pins(form).map_err(said)?;
+    let config = recording.config().map_err(said)?;
     let given = Given {
         pins: pins.as_deref(),
+        config: config.as_deref(),
         keys: &recording.keys,
         ..Given::default()
     };

@@ -83,8 +83,21 @@ pub fn header_credential(name: &[u8], value: &[u8]) -> Option<CredentialUse> {
     })
 }
 
+/// How the names below end, in lower case: four bytes tell nearly every other field apart.
+const ENDS: [[u8; 4]; 7] = [
+    *b"tion", *b"okie", *b"-key", *b"ikey", *b"oken", *b"cret", *b"auth",
+];
+
 /// As the names below, in any case.
 fn may_carry(name: &str) -> bool {
+    let end = name
+        .as_bytes()
+        .last_chunk::<4>()
+        .map(|end| u32::from_le_bytes(*end) | 0x2020_2020);
+    let known = ENDS.iter().any(|known| end == Some(u32::from_le_bytes(*known)));
+    if !known {
+        return false;
+    }
     let whole = ["authorization", "proxy-authorization", "cookie"];
     whole
         .iter()

@@ -8,6 +8,7 @@ use base64::{
 };
 
 use super::{Hit, scan};
+use crate::mcp::json;
 
 /// Shortest run of base64 or hex characters that is decoded.
 const SHORTEST_RUN: usize = 24;
@@ -118,30 +119,20 @@ impl<'a> Layer<'a> {
         let mut text = Vec::with_capacity(original.len());
         let mut rest = original;
         loop {
-            // Escapes stand close together where there are any, so words go before long searches.
-            while let Some((word, tail)) = rest.split_first_chunk::<8>() {
-                if word.contains(&mark) {
-                    break;
-                }
-                text.extend_from_slice(word);
-                rest = tail;
-            }
-            let Some((first, tail)) = rest.split_first() else {
+            // What stands between escapes goes over in one piece.
+            let (plain, escaped) = rest
+                .split_at_checked(json::before(rest, mark))
+                .unwrap_or((rest, &[]));
+            text.extend_from_slice(plain);
+            if escaped.is_empty() {
                 break;
-            };
-            match (*first == mark).then(|| escape(rest)).flatten() {
-                Some((decoded, len)) => {
-                    match u8::try_from(decoded) {
-                        Ok(ascii) if ascii.is_ascii() => text.push(ascii),
-                        _ => text.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes()),
-                    }
-                    rest = rest.get(len..).unwrap_or_default();
-                }
-                None => {
-                    text.push(*first);
-                    rest = tail;
-                }
             }
+            let (decoded, len) = escape(escaped).unwrap_or((char::from(mark), 1));
+            match u8::try_from(decoded) {
+                Ok(ascii) if ascii.is_ascii() => text.push(ascii),
+                _ => text.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+            rest = escaped.get(len..).unwrap_or_default();
         }
         Self {
             text,
@@ -297,8 +288,13 @@ fn is_text(bytes: &[u8]) -> bool {
 
 fn decode_hex(run: &[u8]) -> Option<Vec<u8>> {
     let byte = |pair: &[u8]| hex4(pair).and_then(|v| u8::try_from(v).ok());
-    let head: Option<Vec<u8>> = run.chunks_exact(2).take(PEEK).map(byte).collect();
-    if !is_text(&head?) {
+    let mut begin = [0; PEEK];
+    let mut len = 0_usize;
+    for (to, pair) in begin.iter_mut().zip(run.chunks_exact(2)) {
+        *to = byte(pair)?;
+        len = len.saturating_add(1);
+    }
+    if !is_text(begin.get(..len)?) {
         return None;
     }
     run.chunks_exact(2).map(byte).collect()
@@ -312,8 +308,11 @@ fn decode_base64(run: &[u8]) -> Option<Vec<u8>> {
         1 => run.len().saturating_sub(1),
         _ => run.len(),
     };
+    // Most runs are identifiers, which end here: so this costs no allocation.
     let peek = run.get(..whole.min(PEEK.div_ceil(3).saturating_mul(4)))?;
-    if !is_text(&engine.decode(peek).ok()?) {
+    let mut begin = [0; PEEK.next_multiple_of(3).saturating_add(3)];
+    let len = engine.decode_slice(peek, &mut begin).ok()?;
+    if !is_text(begin.get(..len)?) {
         return None;
     }
     engine.decode(run.get(..whole)?).ok()

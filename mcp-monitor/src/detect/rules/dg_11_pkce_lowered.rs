@@ -131,7 +131,7 @@ impl PkceLowered {
                     label(world, target.endpoint, &target.origin.host)
                 ),
             )
-            .at(target.endpoint)
+            .at(target.endpoint.or_else(|| self.servers.of(target, world).flatten()))
             .expected(["code_challenge_methods_supported S256"])
             .observed(observed),
         );
@@ -230,6 +230,22 @@ mod tests {
             (gives(r#"["S256"]"#), gives(r#"["plain"]"#), gives(r#"["plain"]"#)),
             (0, 1, 0)
         );
+    }
+
+    #[test]
+    fn lost_s256_is_said_of_the_endpoint_that_logs_in_there() {
+        let mut bench = Bench::new(PkceLowered::default(), PINS);
+        bench.server(
+            "https://login.example/.well-known/oauth-authorization-server",
+            "203.0.113.9",
+        );
+        let mut gives = |methods: &str| {
+            let body =
+                format!(r#"{{"authorization_endpoint":"x","code_challenge_methods_supported":{methods}}}"#);
+            bench.document(Direction::ToClient, "application/json", &body)
+        };
+        gives(r#"["S256"]"#);
+        assert_eq!(gives("[]")[0].endpoint, Some(0));
     }
 
     #[test]

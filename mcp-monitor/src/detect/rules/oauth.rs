@@ -166,6 +166,15 @@ impl AuthorizationServers {
         }
     }
 
+    /// The endpoint that named this place, or pins it, as its authorization server; the inner one is `None`
+    /// for a server that no pin names.
+    pub(super) fn of(&self, target: &Target, world: &World<'_>) -> Option<Option<EndpointIndex>> {
+        if let Some(endpoint) = self.named.peek(&authority(&target.origin)) {
+            return Some(*endpoint);
+        }
+        pinned_for(target, world).map(Some)
+    }
+
     /// The request goes to an authorization server of MCP, or is for an MCP server that a pin names:
     /// which endpoint's, if that is known.
     pub(super) fn concerned(
@@ -174,11 +183,8 @@ impl AuthorizationServers {
         parameters: &Parameters,
         world: &World<'_>,
     ) -> Option<Option<EndpointIndex>> {
-        if let Some(endpoint) = self.named.peek(&authority(&target.origin)) {
-            return Some(*endpoint);
-        }
-        if let Some(index) = pinned_for(target, world) {
-            return Some(Some(index));
+        if let Some(endpoint) = self.of(target, world) {
+            return Some(endpoint);
         }
         let resource = resolve(target, parameters.get("resource")?.as_bytes())?;
         let origin = origin_of(&resource)?;

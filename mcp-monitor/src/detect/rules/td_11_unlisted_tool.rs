@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::calls::is_call;
 use crate::{
-    baseline::{Bounded, ToolList},
+    baseline::{Bounded, KnownLists, ToolList},
     flow::FlowId,
     mcp::{
         Message, MessageKind, RequestId,
@@ -38,9 +38,14 @@ const META: Meta = Meta {
     },
 };
 
+/// Names of tools.
+type Names = Arc<BTreeSet<Arc<str>>>;
+
 /// Names each client was ever given by each server.
 pub(super) struct UnlistedTool {
-    listed: Remembered<(ClientKey, ServerKey), BTreeSet<Arc<str>>>,
+    listed: Remembered<(ClientKey, ServerKey), Names>,
+    /// Names of each list: clients that were given one list share them.
+    sets: KnownLists<Names>,
     /// Calls of unlisted tools that wait for their answer, each with its connection.
     asked: Bounded<(ClientKey, ServerKey, RequestId), (FlowId, Finding)>,
 }
@@ -54,6 +59,7 @@ impl Default for UnlistedTool {
     fn default() -> Self {
         Self {
             listed: Remembered::default(),
+            sets: KnownLists::default(),
             asked: Bounded::new(MAX_ASKED),
         }
     }
@@ -103,14 +109,28 @@ impl Rule for UnlistedTool {
 impl UnlistedTool {
     fn learn(&mut self, session: &Session, list: &ToolList) {
         let key = (session.client.clone(), session.server.clone());
+        let given = self.sets.get(list, || {
+            let names = list
+                .tools
+                .iter()
+                .take(MAX_NAMES)
+                .map(|tool| Arc::clone(&tool.name));
+            Arc::new(names.collect())
+        });
         let known = self.listed.peek(&key);
-        if known.is_some_and(|names| list.tools.iter().all(|tool| names.contains(&tool.name))) {
+        if known.is_some_and(|names| {
+            Arc::ptr_eq(names, &given) || list.tools.iter().all(|tool| names.contains(&tool.name))
+        }) {
             return self.listed.confirm(key);
         }
-        let mut names = known.cloned().unwrap_or_default();
-        for tool in list.tools.iter().take(MAX_NAMES.saturating_sub(names.len())) {
-            names.insert(Arc::clone(&tool.name));
-        }
+        let names = match known.cloned() {
+            None => given,
+            Some(mut names) => {
+                let more = list.tools.iter().take(MAX_NAMES.saturating_sub(names.len()));
+                Arc::make_mut(&mut names).extend(more.map(|tool| Arc::clone(&tool.name)));
+                names
+            }
+        };
         self.listed.insert(key, names);
     }
 

@@ -9,7 +9,7 @@ use super::{
         message::Carrier,
         stray::{Found, Scanner},
     },
-    Conversation, ConversationCounters, Output, STRAY,
+    Conversation, ConversationShared, Output, STRAY,
 };
 use crate::{
     proto::http::ExchangeId,
@@ -22,7 +22,7 @@ impl Conversation {
         id: ExchangeId,
         direction: Direction,
         at: At,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         out: &mut Output,
     ) {
         let mut scanner = self.new_scanner();
@@ -59,7 +59,7 @@ impl Conversation {
         direction: Direction,
         data: &Bytes,
         at: At,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         out: &mut Output,
     ) {
         let mut scanner = match self.scanner(direction).take() {
@@ -100,7 +100,7 @@ impl Conversation {
         direction: Direction,
         found: Vec<Found>,
         at: At,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         out: &mut Output,
     ) {
         for Found { text, sse, first } in found {

@@ -1,6 +1,6 @@
 //! What a connection holds of bodies under way, among all connections.
 
-use super::{super::FlowEventKind, Conversation, ConversationCounters, Output};
+use super::{super::FlowEventKind, Conversation, ConversationShared, Output};
 use crate::types::{Anomaly, AnomalyKind, At};
 
 impl Conversation {
@@ -8,7 +8,7 @@ impl Conversation {
     pub fn held_outside(
         &mut self,
         bytes: usize,
-        counters: &mut ConversationCounters,
+        counters: &mut ConversationShared,
         at: At,
         out: &mut Output,
     ) -> bool {
@@ -20,7 +20,7 @@ impl Conversation {
     }
 
     /// The connection is over: what it held is given back.
-    pub fn release(&mut self, counters: &mut ConversationCounters) {
+    pub fn release(&mut self, counters: &mut ConversationShared) {
         self.exchanges.clear();
         self.strays = [None, None];
         self.outside = None;
@@ -28,19 +28,19 @@ impl Conversation {
     }
 
     /// Brings the counters up to date.
-    pub(super) fn settle(&mut self, counters: &mut ConversationCounters) {
+    pub(super) fn settle(&mut self, counters: &mut ConversationShared) {
         let bytes = self.gauge.bytes();
         counters.held = self.held_by_all(counters);
         self.reported = bytes;
     }
 
-    pub(super) fn held_by_all(&self, counters: &ConversationCounters) -> u64 {
+    pub(super) fn held_by_all(&self, counters: &ConversationShared) -> u64 {
         let others = counters.held.saturating_sub(self.reported);
         others.saturating_add(self.gauge.bytes())
     }
 
     /// Says so if more is held than may be.
-    pub(super) fn above_total(&self, counters: &ConversationCounters, at: At, out: &mut Output) -> bool {
+    pub(super) fn above_total(&self, counters: &ConversationShared, at: At, out: &mut Output) -> bool {
         let most = self.limits.held_total;
         let above = self.held_by_all(counters) > u64::try_from(most).unwrap_or(u64::MAX);
         if above {
