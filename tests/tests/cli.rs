@@ -276,7 +276,10 @@ fn a_followed_capture_alerts_before_its_end() {
             .collect()
     };
     let whole = run(&["replay", "--pins", text(&pins), text(&capture())]);
-    assert_eq!(rules(&(line + &more)), rules(&String::from_utf8_lossy(&whole.stdout)));
+    assert_eq!(
+        rules(&(line + &more)),
+        rules(&String::from_utf8_lossy(&whole.stdout))
+    );
 }
 
 #[test]
@@ -286,5 +289,9 @@ fn only_a_pipe_can_be_followed() {
         2,
         &["--follow", "veth-dns-mcp.pcap", "tail"],
     );
-    fails(&run(&["replay", "--follow", "-", "-"]), 2, &["--follow", "2 captures"]);
+    fails(
+        &run(&["replay", "--follow", "-", "-"]),
+        2,
+        &["--follow", "2 captures"],
+    );
 }
