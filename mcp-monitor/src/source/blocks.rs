@@ -54,10 +54,22 @@ impl Blocks {
         }
     }
 
-    /// The input is still being written, and nothing waits to be read.
+    /// The input is still being written.
     #[inline]
-    pub(super) fn is_dry(&self) -> bool {
-        self.unread.as_ref().is_some_and(Unread::is_none)
+    pub(super) fn is_followed(&self) -> bool {
+        self.unread.is_some()
+    }
+
+    /// Takes what waits to be read of an input that is still being written; `false` if nothing does.
+    pub(super) fn top_up(&mut self) -> bool {
+        if self.eof || self.unread.as_ref().is_none_or(Unread::is_none) {
+            return false;
+        }
+        if let Err(error) = self.read_more(self.ahead.len().saturating_add(1)) {
+            self.failed = Some(error);
+            self.eof = true;
+        }
+        true
     }
 
     /// What is read and not yet taken.
