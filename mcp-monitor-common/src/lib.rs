@@ -20,6 +20,7 @@ pub mod name;
 pub mod pins;
 pub mod plaintext;
 pub mod record;
+pub mod ring;
 pub mod verdict;
 
 /// Bytes that arrive from the network, readable one by one.

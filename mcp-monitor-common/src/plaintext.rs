@@ -21,7 +21,7 @@ pub mod flags {
 }
 
 /// Key of a TLS object: addresses repeat in other processes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct ObjectKey {
     /// Where it lies in the process.

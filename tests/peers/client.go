@@ -8,6 +8,7 @@
 //	http2        offer HTTP/2
 //	max          "1.2": no TLS 1.3
 //	pause_ms     wait before the first connection
+//	hold_until   before its first call each session says `holds` and waits for this file, with its connection open
 //
 // Prints what client.mjs prints at its end.
 package main
@@ -33,6 +34,7 @@ type options struct {
 	HTTP2       bool   `json:"http2"`
 	Max         string `json:"max"`
 	Pause       int    `json:"pause_ms"`
+	Hold        string `json:"hold_until"`
 }
 
 type totals struct {
@@ -105,7 +107,7 @@ func (s *session) post(message map[string]any) error {
 	return nil
 }
 
-func (s *session) run(calls int) error {
+func (s *session) run(calls int, hold string) error {
 	script := []map[string]any{
 		{"id": 1, "method": "initialize", "params": map[string]any{
 			"protocolVersion": "2025-06-18", "capabilities": map[string]any{},
@@ -117,7 +119,13 @@ func (s *session) run(calls int) error {
 		script = append(script, map[string]any{"id": call + 3, "method": "tools/call", "params": map[string]any{
 			"name": "get_quote", "arguments": map[string]any{"symbol": "ACME"}}})
 	}
-	for _, message := range script {
+	for step, message := range script {
+		if step == 3 && hold != "" {
+			fmt.Println(`{"event":"holds"}`)
+			for _, err := os.Stat(hold); err != nil; _, err = os.Stat(hold) {
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
 		if err := s.post(message); err != nil {
 			return err
 		}
@@ -150,7 +158,7 @@ func main() {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			if err := one.run(given.Calls); err != nil {
+			if err := one.run(given.Calls, given.Hold); err != nil {
 				fmt.Printf("{\"event\":\"error\",\"message\":%q}\n", err.Error())
 				os.Exit(1)
 			}

@@ -8,14 +8,16 @@
 //   full      also use resources, prompts, completion, sampling, elicitation, roots… (default true)
 //   sessions  how many sessions to play, each on new connections (default 1)
 //   pause_ms  pause between sessions (default 500)
+//   hold_until  say `holds` at the end of each session, and keep it open until this file is there (default: no)
 //
 // Output: one JSON object a line: `message` per JSON-RPC message, `session` at the end of each
 // session, `error` where one broke off, `done` with the totals.
+import { existsSync } from 'node:fs';
 import { Agent, fetch as undiciFetch } from 'undici';
 
 const options = {
   transport: 'streamable', sdk: '1.32', headers: {}, calls: 5, full: true, sessions: 1, pause_ms: 500,
-  ...JSON.parse(process.argv[2]),
+  hold_until: null, ...JSON.parse(process.argv[2]),
 };
 const sdk = options.sdk === '1.30' ? 'sdk-1.30' : '@modelcontextprotocol/sdk';
 const { Client } = await import(`${sdk}/client/index.js`);
@@ -106,6 +108,10 @@ async function session() {
   try {
     await client.connect(transport);
     await play(client);
+    if (options.hold_until !== null) {
+      say({ event: 'holds' });
+      while (!existsSync(options.hold_until)) await sleep(50);
+    }
     // What the server still has to say on its own stream belongs to the session.
     await sleep(200);
     await transport.terminateSession?.();

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::binary;
 use crate::certificate::Certificate;
 use crate::monitor::{Monitor, Options, Watched};
 use crate::peers::{Client, Server};
@@ -54,15 +55,21 @@ impl Stage {
 
     /// Starts the monitor on the agent's cgroup, with this configuration.
     pub fn monitor(&self, config: &str) -> Result<Monitor> {
+        self.monitor_at(&binary::locate()?, config)
+    }
+
+    /// Likewise, of this binary.
+    pub fn monitor_at(&self, binary: &Path, config: &str) -> Result<Monitor> {
         let file = self.dir.path().join("config.yaml");
         std::fs::write(&file, config)?;
-        Monitor::start(&Options {
+        let options = Options {
             pins: Some(self.dir.path().join("pins.yaml")),
             cgroup: Some(self.scene.cgroup.path().to_owned()),
             config: Some(file),
             arguments: vec!["--emit".into(), "alerts,messages,flows".into()],
             ..Options::default()
-        })
+        };
+        Monitor::start_at(binary, &options, |_| {})
     }
 
     /// Starts a server on the approved host, up to this version of TLS.
@@ -79,6 +86,11 @@ impl Stage {
 
     /// Starts a client in the agent's cgroup that trusts the certificate.
     pub fn client(&self, client: Client, options: &Value) -> Result<Process> {
+        self.client_in(self.scene.cgroup.path(), client, options)
+    }
+
+    /// Likewise, in another cgroup.
+    pub fn client_in(&self, cgroup: &Path, client: Client, options: &Value) -> Result<Process> {
         let mut all = json!({"url": self.url(), "ca": self.certificate.cert});
         for (key, value) in options.as_object().into_iter().flatten() {
             all[key] = value.clone();
@@ -87,7 +99,7 @@ impl Stage {
             ("SSL_CERT_FILE", self.certificate.cert.as_path()),
             ("NODE_EXTRA_CA_CERTS", self.certificate.cert.as_path()),
         ];
-        client.start_with(&self.scene.agent, self.scene.cgroup.path(), &all, &trust)
+        client.start_with(&self.scene.agent, cgroup, &all, &trust)
     }
 
     /// Where the server is.

@@ -12,6 +12,8 @@ pub mod paths;
 pub mod transcript;
 
 #[cfg(target_os = "linux")]
+pub mod bpf;
+#[cfg(target_os = "linux")]
 pub mod certificate;
 #[cfg(target_os = "linux")]
 pub mod cgroup;

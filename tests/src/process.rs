@@ -60,6 +60,11 @@ impl Lines {
         }
     }
 
+    /// How many lines so far satisfy the test.
+    pub fn count(&self, test: impl Fn(&str) -> bool) -> usize {
+        self.lock().lines.iter().filter(|line| test(line)).count()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -190,6 +190,8 @@ fn wrong_values_are_refused() {
         ("http.exposed=true", "tokenSecret"),
         ("serviceMonitor.enabled=true", "service.enabled"),
         ("pins.inline.version=2", "version"),
+        ("features.tlsPlaintextMode=some", "tlsPlaintextMode"),
+        ("features.tlsPlaintextNamespaces.payments=some", "payments"),
     ] {
         let error = render(None, &["--set", set]).expect_err(set);
         assert!(format!("{error:#}").contains(told), "{set}: {error:#}");

@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mcp_monitor_tests::binary;
+use mcp_monitor_tests::https::{self, records};
 use mcp_monitor_tests::kube_api::KubeApi;
 use mcp_monitor_tests::monitor::{Monitor, Options};
-use mcp_monitor_tests::peers::{self, Client, Server};
+use mcp_monitor_tests::peers::{self, Client, Counted, Server};
 use mcp_monitor_tests::privileges;
 use mcp_monitor_tests::process::Process;
 use mcp_monitor_tests::receivers::{Alertmanager, eventually};
@@ -309,4 +311,54 @@ fn alerts_are_events_on_their_pods() {
         Ok(())
     };
     run().expect("Events on pods");
+}
+
+/// Plaintext of TLS by namespace: off in one, read in another, and of a pod of which the API has not told nothing,
+/// since it may be of the first.
+#[test]
+fn plaintext_is_off_in_a_namespace() {
+    if !ready("plaintext_is_off_in_a_namespace") {
+        return;
+    }
+    const UNTOLD: &str = "8e7f5d3c-2f41-4b79-9c5f-3d4e5f607182";
+    let run = || -> Result<()> {
+        let stage = https::Stage::new()?;
+        let api = KubeApi::start(NODE, TOKEN)?;
+        api.put(pod(FIRST, "payments", "ledger"));
+        api.put(pod(SECOND, "agents", "agent"));
+        std::fs::write(stage.dir.path().join("kubeconfig"), api.kubeconfig())?;
+        let monitor = stage.monitor(&format!(
+            "kubernetes: {{identity: always, kubeconfig: kubeconfig, node: {NODE}}}\n\
+             plaintext: {{namespaces: {{payments: off}}}}\n"
+        ))?;
+        ensure!(api.wait_answered(1, 1, SOON), "the API was not asked");
+        let _server = stage.server(Server::PythonJson, "1.3")?;
+        let mut counted = Counted::default();
+        for uid in [FIRST, SECOND, UNTOLD] {
+            let cgroup = container(&stage.scene, uid)?;
+            let mut client = stage.client_in(&cgroup, Client::Python, &json!({"calls": 1}))?;
+            client.wait(SESSION)?;
+            if uid == SECOND {
+                counted = Counted::read(&client)?;
+            }
+        }
+        let watched = monitor.stop()?;
+        for (path, sdk) in &counted.0 {
+            let seen = binary::count(&watched.summary, path);
+            assert_eq!(seen, *sdk, "{path}: {:#}\n{}", watched.summary, watched.stderr);
+        }
+        let flows = records(&watched, "flow");
+        for (uid, plaintext) in [(FIRST, "none"), (SECOND, "uprobe"), (UNTOLD, "none")] {
+            let mut of = flows
+                .iter()
+                .filter(|flow| flow["kubernetes"]["pod_uid"] == uid && flow["flow"]["server"]["port"] == 8443)
+                .peekable();
+            ensure!(of.peek().is_some(), "no flow of {uid}: {flows:#?}");
+            for flow in of {
+                assert_eq!(flow["flow"]["plaintext"], plaintext, "{flow}");
+            }
+        }
+        Ok(())
+    };
+    run().expect("sessions in pods");
 }

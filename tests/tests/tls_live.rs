@@ -183,12 +183,15 @@ fn a_process_that_was_there_before() {
     let run = || -> Result<(Vec<Value>, Watched)> {
         let stage = Stage::new()?;
         let _server = stage.server(Server::PythonJson, "1.3")?;
-        let mut client = stage.client(Client::TypeScript, &json!({"sessions": 2, "pause_ms": 8000}))?;
+        let go_on = stage.dir.path().join("go-on");
+        let options = json!({"sessions": 2, "pause_ms": 3000, "hold_until": go_on});
+        let mut client = stage.client(Client::TypeScript, &options)?;
         let first = client
             .stdout
-            .wait_for(SESSION, |line| line.contains(r#""event":"session""#));
+            .wait_for(SESSION, |line| line.contains(r#""event":"holds""#));
         ensure!(first.is_some(), "no first session: {}", client.stderr.text());
         let monitor = stage.monitor("{}\n")?;
+        std::fs::write(&go_on, "")?;
         client.wait(SESSION)?;
         let lines = client.stdout.all();
         let after = lines
@@ -359,4 +362,118 @@ fn short_lived_clients() {
         "{:#}",
         watched.summary
     );
+}
+
+/// A connection that began before the monitor did, with a server whose addresses are pinned: its messages are seen,
+/// its ends are `null`, and nothing is concluded from addresses that nobody knows.
+#[test]
+fn a_connection_that_was_there_before() {
+    if !ready("a_connection_that_was_there_before") {
+        return;
+    }
+    let run = || -> Result<Watched> {
+        let stage = Stage::new()?;
+        // The port of the scheme and the addresses are right, so that whatever is said is said in error.
+        std::fs::write(
+            stage.dir.path().join("pins.yaml"),
+            format!(
+                "version: 1\nendpoints:\n  - {{name: market-data, url: 'https://{NAME}:{PORT}/mcp', \
+                 addresses: [203.0.113.0/24], first_party: true}}\nresolvers: [10.96.0.10]\n"
+            ),
+        )?;
+        let _server = stage.server(Server::Go, "1.3")?;
+        let go_on = stage.dir.path().join("go-on");
+        let options = json!({"calls": 5, "hold_until": go_on});
+        let mut client = stage.client(Client::Go(Toolchain::Current, false), &options)?;
+        let holds = client
+            .stdout
+            .wait_for(SESSION, |line| line.contains(r#""event":"holds""#));
+        ensure!(holds.is_some(), "no session: {}", client.stderr.text());
+        let monitor = stage.monitor("{}\n")?;
+        // The program gets its probes in the first scan.
+        std::thread::sleep(Duration::from_secs(3));
+        std::fs::write(&go_on, "")?;
+        client.wait(SESSION)?;
+        Counted::read(&client)?;
+        monitor.stop()
+    };
+    let watched = run().expect("half a session, watched");
+    let said = format!("{:#}\n{}\n{}", watched.summary, watched.stdout, watched.stderr);
+    assert_eq!(
+        binary::count(&watched.summary, "mcp.methods.tools/call"),
+        5,
+        "{said}"
+    );
+    assert_eq!(plaintext(&watched, "unlinked"), 1, "{said}");
+    let messages = records(&watched, "message");
+    let flows = records(&watched, "flow");
+    let flow = flows
+        .iter()
+        .find(|flow| flow["flow"]["plaintext"] == "uprobe")
+        .expect("a flow of plaintext");
+    // The read that waited when the probes came returns unnoticed: its answer is lost, and that is counted.
+    assert_eq!(messages.len(), 9, "{said}");
+    assert!(
+        binary::count(&watched.summary, "kernel.tls_lost_bytes") > 0,
+        "{said}"
+    );
+    for record in messages.iter().chain([flow]) {
+        for end in ["client", "server"] {
+            assert!(record["flow"][end].is_null(), "{record}");
+        }
+    }
+    assert!(!watched.stdout.contains("0.0.0.0"), "{said}");
+    assert_eq!(
+        flow["process"]["comm"].as_str(),
+        Some("client-Current-"),
+        "{flow}"
+    );
+    assert_eq!(flow["endpoint"], 0, "{flow}");
+    // The packets of the connection are a flow besides, which stays closed.
+    let alerts = records(&watched, "alert");
+    assert!(alerts.iter().all(|alert| alert["rule"] == "OP-06"), "{said}");
+}
+
+/// What cannot be read is named with its reason where somebody looks for it: uv, a client in Rust with rustls.
+#[test]
+fn a_client_with_rustls_is_said_to_be_unreadable() {
+    if !ready("a_client_with_rustls_is_said_to_be_unreadable") {
+        return;
+    }
+    let run = || -> Result<Watched> {
+        let stage = Stage::new()?;
+        let monitor = stage.monitor("{}\n")?;
+        let _server = stage.server(Server::Go, "1.3")?;
+        let mut uv = stage
+            .scene
+            .agent
+            .command_in(stage.scene.cgroup.path(), peers::dir().join("venv/bin/uv"));
+        uv.args([
+            "pip",
+            "install",
+            "--no-cache",
+            "--dry-run",
+            "--index-url",
+            &stage.url(),
+            "nothing",
+        ]);
+        uv.arg("--target").arg(stage.dir.path().join("target"));
+        uv.env("SSL_CERT_FILE", &stage.certificate.cert);
+        // The server has no package for it: it asks, is refused, and fails.
+        let _ = mcp_monitor_tests::process::output(&mut uv);
+        monitor.stop()
+    };
+    let watched = run().expect("a client, watched");
+    let alerts = records(&watched, "alert");
+    let blind = alerts.iter().find(|alert| alert["rule"] == "OP-06");
+    let summary = blind
+        .and_then(|alert| alert["summary"].as_str())
+        .unwrap_or_default();
+    assert!(
+        summary.contains("venv/bin/uv: rustls is inside"),
+        "{alerts:#?}\n{:#}\n{}",
+        watched.summary,
+        watched.stderr
+    );
+    assert!(plaintext(&watched, "unreadable") > 0, "{:#}", watched.summary);
 }

@@ -5,7 +5,10 @@ mod live;
 mod peers;
 mod replay;
 mod report;
+#[cfg(target_os = "linux")]
+mod statistics;
 mod stats;
+mod tls;
 
 use anyhow::Result;
 
@@ -20,6 +23,8 @@ pub struct Args {
 enum What {
     /// Throughput of a veth pair with the monitor attached, without it, and with tcpdump
     Live(live::Args),
+    /// What reading the plaintext of TLS costs the process whose library is read
+    Tls(tls::Args),
     /// Speed of replay over captures
     Replay(replay::Args),
 }
@@ -28,6 +33,7 @@ enum What {
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Live(args) => live::run(args),
+        What::Tls(args) => tls::run(args),
         What::Replay(args) => replay::run(args),
     }
 }

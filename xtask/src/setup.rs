@@ -63,6 +63,14 @@ const TOOLS: &[Tool] = &[
         package: "curl",
     },
     Tool {
+        program: "h2load",
+        package: "nghttp2-client",
+    },
+    Tool {
+        program: "bpftool",
+        package: "bpftool",
+    },
+    Tool {
         program: "go",
         package: "golang-go",
     },

@@ -434,6 +434,7 @@ fn with_agent(summary: String, seen: &Seen<'_>) -> String {
     }
     match process {
         Some(p) => format!("{summary} (agent {}, pid {})", shown(&p.comm), p.pid),
+        None if seen.is_unlinked() => summary,
         None => format!("{summary} (agent {address})"),
     }
 }

@@ -76,10 +76,10 @@ pub struct Flow {
     pub id: String,
     /// TCP or UDP.
     pub transport: Transport,
-    /// Who opened it.
-    pub client: Peer,
-    /// The other side.
-    pub server: Peer,
+    /// Who opened it; `None` where that is not known, as of plaintext whose packets were not seen.
+    pub client: Option<Peer>,
+    /// The other side, likewise.
+    pub server: Option<Peer>,
     /// Best name known for the server.
     pub server_name: Option<String>,
     /// How its plaintext is seen.
@@ -95,6 +95,12 @@ pub struct Peer {
     pub ip: IpAddr,
     /// Port.
     pub port: u16,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.ip, self.port).fmt(f)
+    }
 }
 
 impl From<SocketAddr> for Peer {
@@ -202,11 +208,12 @@ pub(super) fn hex_prefix(bytes: &[u8], digits: usize) -> String {
 impl Flow {
     /// A flow as it stands, with what is known of its connection.
     pub fn new(flow: &FlowRef, connection: Option<&Connection>) -> Self {
+        let known = |address: SocketAddr| flow.info.linked.then(|| address.into());
         Self {
             id: flow_id(&flow.info),
             transport: flow.info.transport,
-            client: flow.info.client.into(),
-            server: flow.info.server.into(),
+            client: known(flow.info.client),
+            server: known(flow.info.server),
             server_name: connection.and_then(Connection::server_name).map(str::to_owned),
             plaintext: flow.plaintext,
             lost_bytes: flow.lost_bytes,
@@ -221,10 +228,10 @@ impl fmt::Display for Flow {
             Transport::Tcp => "tcp",
             Transport::Udp => "udp",
         };
-        let (client, server) = (&self.client, &self.server);
-        let client = SocketAddr::new(client.ip, client.port);
-        let server = SocketAddr::new(server.ip, server.port);
-        write!(f, "{transport} {client} → {server}")
+        match (&self.client, &self.server) {
+            (Some(client), Some(server)) => write!(f, "{transport} {client} → {server}"),
+            _ => write!(f, "{transport}, addresses not known"),
+        }
     }
 }
 

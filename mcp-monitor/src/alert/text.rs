@@ -27,16 +27,7 @@ impl fmt::Display for Alert {
         }
         write!(f, ": {}", clean(&self.summary))?;
         if let Some(flow) = &self.flow {
-            write!(
-                f,
-                " ({} {} → {})",
-                match flow.transport {
-                    crate::types::Transport::Tcp => "tcp",
-                    crate::types::Transport::Udp => "udp",
-                },
-                std::net::SocketAddr::new(flow.client.ip, flow.client.port),
-                std::net::SocketAddr::new(flow.server.ip, flow.server.port),
-            )?;
+            write!(f, " ({flow})")?;
         }
         if let Some(process) = &self.process {
             write!(f, " {}[{}]", shown(&process.comm), process.pid)?;

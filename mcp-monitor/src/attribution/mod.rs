@@ -165,11 +165,32 @@ fn exe_build(_: u32) -> Option<u64> {
     None
 }
 
-/// Field 22 of `/proc/PID/stat`; the second one, in parentheses, may hold anything.
+/// Field 22 of `/proc/PID/stat`.
 fn started(pid: u32) -> Option<u64> {
+    stat(pid)?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// `/proc/PID/stat` from the third field on; the second one, in parentheses, may hold anything.
+fn stat(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    Some(rest.to_owned())
+}
+
+/// Whether the process that had this number at a time, in nanoseconds since boot, runs still. True where nothing
+/// can be said: in a container `/proc` shows other processes.
+#[must_use]
+pub fn is_there(pid: u32, at: u64) -> bool {
+    if !sees_host_processes() {
+        return true;
+    }
+    let Some(stat) = stat(pid) else { return false };
+    let mut fields = stat.split_ascii_whitespace();
+    // What ended and was not waited for has no memory left.
+    let ended = matches!(fields.next(), Some("Z" | "X"));
+    let started: Option<u64> = fields.nth(18).and_then(|ticks| ticks.parse().ok());
+    // A hundredth of a second each, rounded down.
+    !ended && started.is_none_or(|ticks| ticks.saturating_mul(10_000_000) <= at)
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -196,6 +217,22 @@ mod tests {
         assert!(Arc::ptr_eq(&process, &again));
         let renamed = attribution.process(pid, b"other\0\0\0\0\0\0\0\0\0\0\0", 0);
         assert_eq!(&*renamed.comm, "other");
+    }
+
+    #[test]
+    fn a_number_that_another_process_has_now_is_not_the_same() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let ticks = started(child.id()).unwrap();
+        assert!(is_there(child.id(), ticks * 10_000_000));
+        if sees_host_processes() {
+            assert!(!is_there(child.id(), ticks * 10_000_000 - 1));
+            child.kill().unwrap();
+            // Until it is waited for it keeps its number.
+            while is_there(child.id(), u64::MAX) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let _ = (child.kill(), child.wait());
     }
 
     #[test]

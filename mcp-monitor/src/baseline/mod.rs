@@ -4,7 +4,6 @@
 //! rows from time to time: [`Learned`] (facts), [`Memory`] (what rules remember), [`Tally`] (what
 //! was verified). This layer does no IO; `sink` has the file.
 
-mod bounded;
 pub mod canonical;
 pub mod draft;
 pub mod fact;
@@ -16,7 +15,7 @@ mod principal;
 pub mod tally;
 mod tools;
 
-pub use bounded::{Bounded, DEFAULT_CAP, Once};
+pub use crate::types::{Bounded, DEFAULT_CAP, Once};
 pub use fact::{Fact, Group, Subject};
 pub use held::{Held, Verdict};
 pub use known::{Fingerprint, Known, KnownLists};

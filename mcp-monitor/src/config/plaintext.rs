@@ -7,8 +7,8 @@ use super::{
 };
 use crate::types::Process;
 
-/// What is read of the plaintext of TLS.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+/// What is read of the plaintext of TLS, from most to least.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub enum Mode {
     /// Everything.
     #[default]
@@ -44,11 +44,13 @@ pub struct Plaintext {
     pub mode: Mode,
     /// Of processes in these cgroups and below them; the longest path counts.
     pub cgroups: Vec<(Box<str>, Mode)>,
-    /// Of these executables, whatever their cgroup.
+    /// Of pods in these Kubernetes namespaces, whatever their cgroup.
+    pub namespaces: Vec<(Box<str>, Mode)>,
+    /// Of these executables, whatever their cgroup and namespace.
     pub executables: Vec<(Box<str>, Mode)>,
 }
 
-/// Paths that one list names at most.
+/// Paths, or namespaces, that one list names at most.
 const MAX_PATHS: usize = 1024;
 
 pub(super) const KEYS: &[Key] = &[
@@ -68,10 +70,17 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         section: "plaintext",
+        name: "namespaces",
+        form: "namespace: mode",
+        default: || "none".into(),
+        about: "Other modes for pods of a Kubernetes namespace, such as `payments: off`. Counts before `cgroups`. Takes `kubernetes.identity`. As long as the cluster has not told the namespace of a pod, the least that any namespace or the other keys allow counts for it.",
+    },
+    Key {
+        section: "plaintext",
         name: "executables",
         form: "path: mode",
         default: || "none".into(),
-        about: "Other modes for executables, by their path in their own mount namespace, such as `/usr/bin/psql: off`. Counts before `cgroups`.",
+        about: "Other modes for executables, by their path in their own mount namespace, such as `/usr/bin/psql: off`. Counts before `namespaces` and `cgroups`.",
     },
 ];
 
@@ -83,6 +92,7 @@ impl Plaintext {
             match key.name.as_str() {
                 "mode" => plaintext.mode = Mode::read(r, node, "mode")?,
                 "cgroups" => plaintext.cgroups = paths(r, node, "cgroups")?,
+                "namespaces" => plaintext.namespaces = namespaces(r, node, "namespaces")?,
                 "executables" => plaintext.executables = paths(r, node, "executables")?,
                 _ => {}
             }
@@ -92,7 +102,8 @@ impl Plaintext {
 
     /// Nothing is read of anyone.
     pub fn is_off(&self) -> bool {
-        let mut modes = self.cgroups.iter().chain(&self.executables);
+        let lists = [&self.cgroups, &self.namespaces, &self.executables];
+        let mut modes = lists.into_iter().flatten();
         self.mode == Mode::Off && modes.all(|(_, mode)| *mode == Mode::Off)
     }
 
@@ -116,28 +127,73 @@ impl Plaintext {
                 .max_by_key(|(path, _)| path.len())?;
             Some(*mode)
         };
-        by_executable.or_else(by_cgroup).unwrap_or(self.mode)
+        by_executable.unwrap_or_else(|| self.by_namespace(process, by_cgroup().unwrap_or(self.mode)))
+    }
+
+    /// What its namespace says of a process, which `otherwise` holds for.
+    fn by_namespace(&self, process: &Process, otherwise: Mode) -> Mode {
+        if self.namespaces.is_empty() || process.pod.is_none() {
+            return otherwise;
+        }
+        match process.namespace() {
+            Some(namespace) => {
+                let named = self.namespaces.iter().find(|(name, _)| **name == *namespace);
+                named.map_or(otherwise, |(_, mode)| *mode)
+            }
+            // It may be any: nothing is read that would not be read of all.
+            None => {
+                let modes = self.namespaces.iter().map(|(_, mode)| *mode);
+                modes.fold(otherwise, Mode::max)
+            }
+        }
     }
 }
 
+/// Names of namespaces with a mode each.
+fn namespaces(r: &Reader<'_>, node: &Node, what: &str) -> Result<Vec<(Box<str>, Mode)>, ConfigError> {
+    entries(r, node, what, is_label, "a name of a Kubernetes namespace")
+}
+
+/// RFC 1123, as Kubernetes wants it of a namespace.
+fn is_label(name: &str) -> bool {
+    let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inside)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// Paths with a mode each.
 fn paths(r: &Reader<'_>, node: &Node, what: &str) -> Result<Vec<(Box<str>, Mode)>, ConfigError> {
+    entries(
+        r,
+        node,
+        what,
+        |path| path.starts_with('/'),
+        "a path that begins with /",
+    )
+}
+
+fn entries(
+    r: &Reader<'_>,
+    node: &Node,
+    what: &str,
+    is_one: impl Fn(&str) -> bool,
+    expected: &str,
+) -> Result<Vec<(Box<str>, Mode)>, ConfigError> {
     let entries = r.any_map(node, what)?;
     if entries.len() > MAX_PATHS {
         return Err(r.at(
             node,
-            format!("{} paths in {what}", entries.len()),
+            format!("{} entries in {what}", entries.len()),
             format!("at most {MAX_PATHS}"),
         ));
     }
     entries
         .iter()
         .map(|(key, node)| {
-            if !key.name.starts_with('/') {
-                return Err(r.at(
-                    node,
-                    format!("{} in {what}", key.name),
-                    "a path that begins with /",
-                ));
+            if !is_one(&key.name) {
+                return Err(r.at(node, format!("{} in {what}", key.name), expected));
             }
             Ok((key.name.as_str().into(), Mode::read(r, node, &key.name)?))
         })
@@ -146,10 +202,13 @@ fn paths(r: &Reader<'_>, node: &Node, what: &str) -> Result<Vec<(Box<str>, Mode)
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{path::Path, sync::Arc};
 
     use super::*;
-    use crate::config::program::Program;
+    use crate::{
+        config::program::Program,
+        types::{Pod, PodFacts, Qos},
+    };
 
     fn read(text: &str) -> Result<Plaintext, String> {
         Program::read(text, "config.yaml", Path::new("/etc"))
@@ -190,6 +249,47 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_counts_before_the_cgroup_and_may_not_be_known_yet() {
+        let plaintext = read(
+            "plaintext:\n  cgroups: {/pods: metadata}\n  namespaces: {payments: off, agents: on}\n  executables: {/bin/psql: on}\n",
+        )
+        .unwrap();
+        let pod = |namespace: Option<&str>| {
+            let pod = Pod::new("uid", Qos::Burstable);
+            if let Some(namespace) = namespace {
+                pod.tell(Arc::new(PodFacts {
+                    namespace: namespace.into(),
+                    ..PodFacts::default()
+                }));
+            }
+            Process {
+                pod: Some(Arc::new(pod)),
+                ..process("/bin/node", "/pods/a")
+            }
+        };
+        assert_eq!(plaintext.mode_of(&pod(Some("payments"))), Mode::Off);
+        assert_eq!(plaintext.mode_of(&pod(Some("agents"))), Mode::On);
+        assert_eq!(plaintext.mode_of(&pod(Some("other"))), Mode::Metadata);
+        assert_eq!(plaintext.mode_of(&pod(None)), Mode::Off, "it may be payments");
+        assert_eq!(
+            plaintext.mode_of(&process("/bin/node", "/pods/a")),
+            Mode::Metadata
+        );
+        let psql = Process {
+            exe: Some("/bin/psql".into()),
+            ..pod(Some("payments"))
+        };
+        assert_eq!(plaintext.mode_of(&psql), Mode::On);
+        let lenient = read("plaintext: {mode: metadata, namespaces: {agents: on}}\n").unwrap();
+        assert_eq!(lenient.mode_of(&pod(None)), Mode::Metadata);
+        assert!(
+            !read("plaintext: {mode: off, namespaces: {a: on}}\n")
+                .unwrap()
+                .is_off()
+        );
+    }
+
+    #[test]
     fn off_is_off_however_it_is_written() {
         for text in ["off", "false", "\"off\""] {
             assert!(
@@ -215,6 +315,13 @@ mod tests {
             read("plaintext:\n  executables: {psql: off}\n")
                 .unwrap_err()
                 .contains("expected a path that begins with /")
+        );
+        assert!(
+            read("plaintext:\n  namespaces: {Payments: off}\n")
+                .unwrap_err()
+                .contains(
+                    "config.yaml:2:26: Payments in namespaces; expected a name of a Kubernetes namespace"
+                )
         );
     }
 }

@@ -31,6 +31,14 @@ pub struct Seen<'a> {
     pub kind: SeenKind<'a>,
 }
 
+impl Seen<'_> {
+    /// Whether the ends of the connection are not known, as of plaintext whose packets were not seen: nothing may
+    /// be concluded from its addresses.
+    pub fn is_unlinked(&self) -> bool {
+        self.flow.is_some_and(|flow| !flow.info.linked)
+    }
+}
+
 /// Kinds of [`Seen`].
 #[derive(Clone, Copy, Debug)]
 pub enum SeenKind<'a> {

@@ -213,6 +213,12 @@ impl Bench {
         self
     }
 
+    /// The ends of the flow are not known.
+    pub(crate) fn unlink(&mut self) -> &mut Self {
+        Arc::make_mut(&mut self.flow.info).linked = false;
+        self
+    }
+
     pub(crate) fn wait(&mut self, by: Duration) -> &mut Self {
         self.time = self.time.saturating_add(by);
         self

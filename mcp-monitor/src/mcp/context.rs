@@ -176,7 +176,7 @@ pub struct ClientKey {
     /// Executable (live) if known.
     pub exe: Option<Box<str>>,
     /// `clientInfo` name and version, if it was said.
-    pub info: Option<(Box<str>, Box<str>)>,
+    pub info: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// `serverInfo` as said in `initialize` or `server/discover`.

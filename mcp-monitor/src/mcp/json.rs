@@ -32,21 +32,30 @@ pub fn skip_space(text: &[u8], mut at: usize) -> usize {
 /// Words looked at before `memchr` is asked: most strings end in them, and a call costs more.
 const WORDS: usize = 4;
 
+/// The high bit of each byte of `word` that is `byte`; wrong at most above the first that is.
+#[inline]
+fn bytes_like(word: u64, byte: u8) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let differ = word ^ ONES.wrapping_mul(u64::from(byte));
+    differ.wrapping_sub(ONES) & !differ & HIGH
+}
+
+/// Place of the first byte that has a bit in `hits`.
+#[inline]
+fn first_of(hits: u64) -> usize {
+    usize::try_from(hits.trailing_zeros() / 8).unwrap_or(0)
+}
+
 /// Where the first quote or backslash is.
 #[inline]
 fn quote_or_escape(text: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    const QUOTES: u64 = 0x2222_2222_2222_2222;
-    const ESCAPES: u64 = 0x5c5c_5c5c_5c5c_5c5c;
-    // The high bit of each byte that is zero; wrong at most above the first that is.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let mut seen = 0_usize;
     for word in text.as_chunks::<8>().0.iter().take(WORDS) {
         let word = u64::from_le_bytes(*word);
-        let hits = zeros(word ^ QUOTES) | zeros(word ^ ESCAPES);
+        let hits = bytes_like(word, b'"') | bytes_like(word, b'\\');
         if hits != 0 {
-            return seen.checked_add(usize::try_from(hits.trailing_zeros() / 8).ok()?);
+            return seen.checked_add(first_of(hits));
         }
         seen = seen.saturating_add(8);
     }
@@ -371,11 +380,14 @@ fn resolve(raw: &[u8]) -> Option<Cow<'_, str>> {
 /// Bytes before the first `mark`. Escapes stand close together where there are any, so words go before `memchr`.
 #[inline]
 pub fn before(text: &[u8], mark: u8) -> usize {
-    let words = text.as_chunks::<8>().0.iter().take(WORDS);
-    let plain = words
-        .take_while(|word| !word.contains(&mark))
-        .count()
-        .saturating_mul(8);
+    let mut plain = 0_usize;
+    for word in text.as_chunks::<8>().0.iter().take(WORDS) {
+        let hits = bytes_like(u64::from_le_bytes(*word), mark);
+        if hits != 0 {
+            return plain.saturating_add(first_of(hits));
+        }
+        plain = plain.saturating_add(8);
+    }
     let rest = text.get(plain..).unwrap_or_default();
     plain.saturating_add(memchr::memchr(mark, rest).unwrap_or(rest.len()))
 }
@@ -509,6 +521,8 @@ mod tests {
             let bytes = text.as_bytes().get(from..).unwrap_or_default();
             let plain = bytes.iter().position(|b| matches!(b, b'"' | b'\\'));
             prop_assert_eq!(quote_or_escape(bytes), plain, "{:?}", bytes);
+            let escape = bytes.iter().position(|b| *b == b'\\').unwrap_or(bytes.len());
+            prop_assert_eq!(before(bytes, b'\\'), escape, "{:?}", bytes);
         }
 
         #[test]

@@ -2,9 +2,7 @@
 
 use std::{net::IpAddr, num::NonZeroUsize, sync::Arc};
 
-use lru::LruCache;
-
-use crate::{proto::dns, types::recent};
+use crate::{proto::dns, types::Bounded};
 
 /// Address → name, per client, least recently used first out.
 ///
@@ -12,16 +10,14 @@ use crate::{proto::dns, types::recent};
 /// what matters is the latest answer this client got for the address.
 #[derive(Debug)]
 pub struct Names {
-    by_client: LruCache<(IpAddr, IpAddr), Arc<str>>,
-    evicted: u64,
+    by_client: Bounded<(IpAddr, IpAddr), Arc<str>>,
 }
 
 impl Names {
     /// Keeps at most `capacity` client and address pairs.
     pub fn new(capacity: NonZeroUsize) -> Self {
         Self {
-            by_client: recent(capacity),
-            evicted: 0,
+            by_client: Bounded::new(capacity.get()),
         }
     }
 
@@ -39,20 +35,17 @@ impl Names {
                 continue;
             };
             let name = name.get_or_insert_with(|| question.name.as_ref().into());
-            let full = self.by_client.len() >= self.by_client.cap().get();
-            if self.by_client.put((client, address), name.clone()).is_none() && full {
-                self.evicted = self.evicted.saturating_add(1);
-            }
+            self.by_client.insert((client, address), name.clone());
         }
     }
 
     /// The name `client` resolved to `address` most recently.
     pub fn lookup(&mut self, client: IpAddr, address: IpAddr) -> Option<Arc<str>> {
-        self.by_client.get(&(client, address)).cloned()
+        self.by_client.get_mut(&(client, address)).cloned()
     }
 
     /// Pairs forgotten because the table was full.
     pub fn evicted(&self) -> u64 {
-        self.evicted
+        self.by_client.evicted()
     }
 }

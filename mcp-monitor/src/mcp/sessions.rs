@@ -17,7 +17,7 @@ use super::{
 use crate::{
     flow::FlowId,
     proto::http::ExchangeId,
-    types::{At, Direction, PacketId, Timestamp, recent},
+    types::{At, Bounded, Direction, Once, PacketId, Timestamp},
 };
 
 /// Handle of a session in [`Sessions`]; never reused.
@@ -82,7 +82,7 @@ const SAME_ID: usize = 16;
 #[derive(Debug)]
 pub struct Sessions {
     limits: SessionLimits,
-    states: LruCache<SessionHandle, State>,
+    states: Bounded<SessionHandle, State>,
     by_id: HashMap<(ServerKey, Arc<str>), SessionHandle>,
     next: u64,
     started: u64,
@@ -90,9 +90,9 @@ pub struct Sessions {
     forgotten_requests: u64,
     unmatched: u64,
     /// Answers that came before their request (a late retransmission), or whose request was lost for good.
-    orphans: LruCache<(FlowId, ExchangeId, RequestId), ()>,
+    orphans: Once<(FlowId, ExchangeId, RequestId)>,
     /// Messages of SSE streams with event ids, by session and hash of event id and body.
-    delivered: LruCache<(SessionHandle, u64), ()>,
+    delivered: Once<(SessionHandle, u64)>,
     /// Has a key that no server knows: else it could make a message that is taken for another one and not shown.
     unguessable: RandomState,
 }
@@ -102,15 +102,15 @@ impl Sessions {
     pub fn new(limits: SessionLimits) -> Self {
         Self {
             limits,
-            states: recent(limits.sessions),
+            states: Bounded::new(limits.sessions.get()),
             by_id: HashMap::new(),
             next: 0,
             started: 0,
             forgotten_sessions: 0,
             forgotten_requests: 0,
             unmatched: 0,
-            orphans: LruCache::unbounded(),
-            delivered: LruCache::unbounded(),
+            orphans: Once::new(ORPHANS),
+            delivered: Once::new(DELIVERED),
             unguessable: RandomState::new(),
         }
     }
@@ -173,7 +173,7 @@ impl Sessions {
             serial: 0,
             repeats: LruCache::unbounded(),
         };
-        if let Some((_, old)) = self.states.push(handle, state) {
+        if let Some((_, old)) = self.states.insert_evicting(handle, state) {
             self.forgotten_sessions = self.forgotten_sessions.saturating_add(1);
             if let Some(id) = &old.session.id {
                 self.by_id.remove(&(old.host, Arc::clone(id)));
@@ -185,7 +185,7 @@ impl Sessions {
     /// The session with this id at this host, begun if it is new.
     pub fn with_id(&mut self, target: &Target, id: &str, client: &ClientKey, at: Timestamp) -> SessionHandle {
         if let Some(handle) = self.find(&target.host_key(), id) {
-            self.states.promote(&handle);
+            self.states.get_mut(&handle);
             return handle;
         }
         let handle = self.begin(target, client.clone(), at);
@@ -212,7 +212,7 @@ impl Sessions {
 
     /// Forgets a session that can have no further messages. It has been counted.
     pub fn end(&mut self, handle: SessionHandle) {
-        if let Some(state) = self.states.pop(&handle)
+        if let Some(state) = self.states.remove(&handle)
             && let Some(id) = &state.session.id
         {
             self.by_id.remove(&(state.host, Arc::clone(id)));
@@ -228,7 +228,12 @@ impl Sessions {
         let Some(state) = self.states.get_mut(&handle) else {
             return;
         };
-        if self.orphans.pop(&(flow, message.exchange, id.clone())).is_some() {
+        if !self.orphans.is_empty()
+            && self
+                .orphans
+                .remove(&(flow, message.exchange, id.clone()))
+                .is_some()
+        {
             self.unmatched = self.unmatched.saturating_sub(1);
             return;
         }
@@ -269,7 +274,7 @@ impl Sessions {
             (None, _) => {
                 self.unmatched = self.unmatched.saturating_add(1);
                 if let Some(id) = message.id.clone() {
-                    remember(&mut self.orphans, ORPHANS, (flow, message.exchange, id), ());
+                    self.orphans.first((flow, message.exchange, id));
                 }
             }
             (Some(_), None) => {}
@@ -284,9 +289,7 @@ impl Sessions {
             return false;
         };
         let key = (handle, self.unguessable.hash_one((event, &message.body)));
-        let known = resumed && self.delivered.contains(&key);
-        remember(&mut self.delivered, DELIVERED, key, ());
-        known
+        !self.delivered.first(key) && resumed
     }
 
     /// Takes from `initialize`, `server/discover` and the version header what they say of the session.
@@ -319,7 +322,8 @@ impl Sessions {
         match (by_method, message.kind) {
             (Some("initialize"), MessageKind::Request) => {
                 session.requested = text(params, &["protocolVersion"]).and_then(|v| Revision::parse(&v));
-                session.client.info = implementation(params, "clientInfo").map(|i| (i.name, i.version));
+                session.client.info =
+                    implementation(params, "clientInfo").map(|i| (i.name.into(), i.version.into()));
                 session.client_capabilities = canonical(params, &["capabilities"]);
             }
             (Some("initialize"), MessageKind::Response) => {
@@ -344,7 +348,7 @@ impl Sessions {
                     }
                     if session.client.info.is_none() {
                         session.client.info = implementation(meta, "io.modelcontextprotocol/clientInfo")
-                            .map(|i| (i.name, i.version));
+                            .map(|i| (i.name.into(), i.version.into()));
                     }
                     if session.client_capabilities.is_none() {
                         session.client_capabilities =

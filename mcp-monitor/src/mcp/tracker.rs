@@ -5,7 +5,6 @@
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
 
 use hashbrown::{HashMap, HashSet};
-use lru::LruCache;
 
 use super::{
     Carrier, FlowEvent, FlowEventKind, Message, MessageKind, TransportKind,
@@ -17,7 +16,7 @@ use super::{
 use crate::{
     flow::{FlowId, FlowRef},
     proto::http::{ExchangeId, RequestHead, ResponseHead},
-    types::{Direction, Plaintext, Process, recent},
+    types::{Bounded, Direction, Once, Plaintext, Process},
 };
 
 /// Caps of the tracker's tables.
@@ -140,10 +139,10 @@ pub struct Tracker {
     names: Names,
     /// Hosts of targets, each once: keys of many tables hold them, and equal ones are told by their place then.
     hosts: HashSet<Arc<str>>,
-    paths: LruCache<(ServerKey, Box<str>), ()>,
+    paths: Once<(ServerKey, Box<str>)>,
     /// Paths that an MCP server redirects to, and from where.
-    moved: LruCache<(ServerKey, Box<str>), Box<str>>,
-    processes: LruCache<u64, Arc<Process>>,
+    moved: Bounded<(ServerKey, Box<str>), Box<str>>,
+    processes: Bounded<u64, Arc<Process>>,
     sessions: Sessions,
     counters: McpCounters,
     nameless: Arc<Connection>,
@@ -157,9 +156,9 @@ impl Tracker {
             connections: HashMap::new(),
             names: Names::new(limits.names),
             hosts: HashSet::new(),
-            paths: recent(limits.paths),
-            moved: recent(limits.paths),
-            processes: recent(limits.processes),
+            paths: Once::new(limits.paths.get()),
+            moved: Bounded::new(limits.paths.get()),
+            processes: Bounded::new(limits.processes.get()),
             sessions: Sessions::new(limits.sessions),
             counters: McpCounters::default(),
             nameless: Arc::default(),
@@ -193,7 +192,7 @@ impl Tracker {
 
     /// A local socket belongs to this process (live).
     pub fn set_process(&mut self, cookie: u64, process: Arc<Process>) {
-        self.processes.put(cookie, process);
+        self.processes.insert(cookie, process);
     }
 
     /// The process of a local socket.
@@ -308,7 +307,7 @@ impl Tracker {
     fn open(&mut self, flow: &FlowRef) {
         let info = &flow.info;
         let resolved_as = self.names.lookup(info.client.ip(), info.server.ip());
-        let process = info.cookie.and_then(|c| self.processes.get(&c)).cloned();
+        let process = info.cookie.and_then(|c| self.processes.get_mut(&c)).cloned();
         let client = process.as_ref().and_then(|process| process.namespace());
         let endpoint = match &resolved_as {
             Some(name) => self.endpoints.by_host(name, client.as_deref()),
@@ -332,7 +331,7 @@ impl Tracker {
     fn conn(&mut self, flow: &FlowRef) -> &mut Conn {
         let conn = self.connections.entry(flow.info.id).or_default();
         if conn.connection.process.is_none()
-            && let Some(process) = flow.info.cookie.and_then(|c| self.processes.get(&c))
+            && let Some(process) = flow.info.cookie.and_then(|c| self.processes.get_mut(&c))
         {
             Arc::make_mut(&mut conn.connection).process = Some(process.clone());
         }
@@ -365,7 +364,7 @@ impl Tracker {
         );
         target.origin.host = self.host(&target.origin.host);
         let place = (target.host_key(), target.path.clone());
-        target.moved_from = self.moved.get(&place).cloned();
+        target.moved_from = self.moved.get_mut(&place).cloned();
         let target = Arc::new(target);
         let conn = self.conn(flow);
         if let Some(authority) = head
@@ -381,7 +380,7 @@ impl Tracker {
         if target.endpoint.is_some() && conn.connection.endpoint != target.endpoint {
             Arc::make_mut(&mut conn.connection).endpoint = target.endpoint;
         }
-        let mcp = hint || self.paths.contains(&place);
+        let mcp = hint || self.paths.peek(&place).is_some();
         let session = session_id(head).and_then(|sid| self.sessions.find(&place.0, &sid));
         let conn = self.conn(flow);
         conn.speaks(hint);
@@ -442,9 +441,9 @@ impl Tracker {
         });
         let Some(to) = to else { return };
         let place = (from.host_key(), to);
-        if place.1 != from.path && !self.paths.contains(&place) {
+        if place.1 != from.path && self.paths.peek(&place).is_none() {
             let first = from.moved_from.clone().unwrap_or_else(|| from.path.clone());
-            self.moved.put(place, first);
+            self.moved.insert(place, first);
         }
     }
 
@@ -532,8 +531,8 @@ impl Tracker {
         );
         let bound = exchange.session;
         let place = (target.host_key(), target.path.clone());
-        if request.is_some() && self.paths.get(&place).is_none() {
-            self.paths.put(place, ());
+        if request.is_some() {
+            self.paths.first(place);
         }
         let session = bound.unwrap_or_else(|| {
             self.find_session(

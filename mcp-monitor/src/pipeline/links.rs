@@ -5,7 +5,13 @@
 //! loop carries the bytes, and whether the library writes to the socket itself or to memory. What cannot be
 //! linked so is a flow of its own, without addresses.
 
-use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroUsize,
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
 
 use hashbrown::{HashMap, HashSet};
 use lru::LruCache;
@@ -29,6 +35,10 @@ const MAX_SOCKETS: usize = 65_536;
 const MAX_UNREADABLE: usize = 16_384;
 /// Connections whose `client_random` is looked for in an object of a library that is new.
 const MAX_SEARCHED: usize = 256;
+/// Processes that are looked after at once, of those with TLS objects.
+const MAX_LOOKED_AFTER: usize = 256;
+/// How long after a process was found gone its objects are let go: what it said last may still lie in the ring.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long an encrypted flow waits for plaintext before it is called opaque.
 const PATIENCE: Duration = Duration::from_secs(3);
 const RANDOM: usize = 32;
@@ -52,6 +62,8 @@ pub struct LinkCounters {
     pub unclaimed_bytes: u64,
     /// TLS objects forgotten because the table was full.
     pub forgotten: u64,
+    /// TLS objects whose process ended without freeing them.
+    pub orphaned: u64,
 }
 
 /// Which end of its connection a TLS object is.
@@ -89,6 +101,14 @@ struct Known {
     next: [u64; 2],
 }
 
+/// A process with TLS objects.
+#[derive(Default)]
+struct Owner {
+    objects: HashSet<Object>,
+    /// Since when it is known to be gone.
+    gone: Option<Timestamp>,
+}
+
 /// What to do with a piece of plaintext.
 pub(super) enum Place {
     /// It goes there, after so many lost bytes.
@@ -114,6 +134,12 @@ pub(super) struct Links {
     hellos: LruCache<[u8; RANDOM], Hello>,
     by_flow: HashMap<FlowId, [u8; RANDOM]>,
     objects: LruCache<Object, Known>,
+    /// The same by process.
+    by_process: BTreeMap<u32, Owner>,
+    /// The process that was looked after last.
+    looked_after: u32,
+    /// Objects whose plaintext is a flow without packets.
+    unlinked: HashMap<FlowId, Object>,
     /// Where objects of a library keep the random.
     offsets: HashMap<u32, u32>,
     /// Process that connected a socket.
@@ -137,6 +163,9 @@ impl Links {
             hellos: LruCache::new(size(MAX_HELLOS)),
             by_flow: HashMap::new(),
             objects: LruCache::new(size(MAX_OBJECTS)),
+            by_process: BTreeMap::new(),
+            looked_after: 0,
+            unlinked: HashMap::new(),
             offsets: HashMap::new(),
             owners: LruCache::new(size(MAX_SOCKETS)),
             unreadable: LruCache::new(size(MAX_UNREADABLE)),
@@ -199,6 +228,12 @@ impl Links {
     /// A flow is over.
     pub(super) fn closed(&mut self, flow: FlowId) {
         self.metadata.remove(&flow);
+        // What the process says later is another flow.
+        if let Some(object) = self.unlinked.remove(&flow)
+            && let Some(known) = self.objects.peek_mut(&object)
+        {
+            known.standing = Standing::Unknown;
+        }
         if let Some(random) = self.by_flow.remove(&flow) {
             self.hellos.pop(&random);
         }
@@ -268,7 +303,11 @@ impl Links {
             && old != object
         {
             self.counters.forgotten = self.counters.forgotten.saturating_add(1);
+            self.disown(old);
         }
+        let owner = self.by_process.entry(object.pid).or_default();
+        owner.gone = None;
+        owner.objects.insert(object);
         found
     }
 
@@ -364,6 +403,7 @@ impl Links {
                 Direction::ToClient
             };
             known.standing = Standing::Linked(flow.clone(), direction);
+            self.unlinked.insert(flow.id, object);
             if self.policy.mode_of(&known.process) == Mode::Metadata {
                 self.metadata.insert(flow.id);
             }
@@ -375,10 +415,48 @@ impl Links {
         self.counters.late_bytes = self.counters.late_bytes.saturating_add(bytes);
     }
 
+    fn disown(&mut self, object: Object) {
+        if let Some(owner) = self.by_process.get_mut(&object.pid) {
+            owner.objects.remove(&object);
+            if owner.objects.is_empty() {
+                self.by_process.remove(&object.pid);
+            }
+        }
+    }
+
+    /// Looks after the next few processes: objects of those that are gone for a while, which nobody will free any
+    /// more.
+    pub(super) fn orphans(&mut self, now: Timestamp, lives: impl Fn(Object) -> bool) -> Vec<Object> {
+        let after = (Bound::Excluded(self.looked_after), Bound::Unbounded);
+        let mut orphans = Vec::new();
+        let (mut last, mut count) = (0, 0_usize);
+        for (pid, owner) in self.by_process.range_mut(after).take(MAX_LOOKED_AFTER) {
+            (last, count) = (*pid, count.saturating_add(1));
+            // The number may be another process's by now, whose objects are younger.
+            let newest = owner.objects.iter().max_by_key(|object| object.born);
+            if newest.is_some_and(|object| lives(*object)) {
+                owner.gone = None;
+            } else if owner.gone.get_or_insert(now).saturating_add(LAST_WORDS) <= now {
+                orphans.extend(&owner.objects);
+            }
+        }
+        // At the end of the row, from its beginning.
+        self.looked_after = if count < MAX_LOOKED_AFTER { 0 } else { last };
+        orphans
+    }
+
+    /// The process of an object ended: as [`Self::ended`], where nobody says how much there was.
+    pub(super) fn orphaned(&mut self, object: Object) -> Option<Ended> {
+        let [written, read] = known_next(self.objects.peek(&object));
+        self.counters.orphaned = self.counters.orphaned.saturating_add(1);
+        self.ended(object, written, read)
+    }
+
     /// An object was freed: its flow, if it has one for itself, and bytes lost at its end in the direction of
     /// writing and of reading.
     pub(super) fn ended(&mut self, object: Object, written: u64, read: u64) -> Option<Ended> {
         let known = self.objects.pop(&object)?;
+        self.disown(object);
         let Standing::Linked(flow, direction) = known.standing else {
             return None;
         };
@@ -581,6 +659,45 @@ mod tests {
         assert!(links.ended(object(5, 1), 0, 0).is_some());
         assert!(matches!(links.place(object(5, 2), true, 0, 10), Place::Drop));
         assert_eq!(links.counters().unclaimed_bytes, 10);
+    }
+
+    #[test]
+    fn a_stream_without_packets_that_ended_begins_again() {
+        let mut links = links();
+        announce(&mut links, object(5, 1), 0, &memory(&[9; 32]), true);
+        assert!(matches!(links.place(object(5, 1), true, 0, 10), Place::Open(_)));
+        links.opened(object(5, 1), &flow(3), true);
+        assert!(direction(links.place(object(5, 1), true, 0, 10)).is_some());
+        // It was silent for too long, or made room.
+        links.closed(FlowId(3));
+        assert!(matches!(links.place(object(5, 1), true, 10, 10), Place::Open(_)));
+    }
+
+    #[test]
+    fn objects_of_a_process_that_is_gone_are_let_go() {
+        let mut links = links();
+        announce(&mut links, object(5, 1), 0, &memory(&RANDOM_OF), true);
+        announce(&mut links, object(6, 1), 0, &memory(&[9; 32]), true);
+        links.place(object(6, 1), true, 0, 10);
+        links.opened(object(6, 1), &flow(3), true);
+        let second = |n: u64| Timestamp(n.saturating_mul(1_000_000_000));
+        assert!(links.orphans(second(1), |_| true).is_empty());
+        let of_6 = |object: Object| object.pid == 5;
+        assert!(
+            links.orphans(second(2), of_6).is_empty(),
+            "its last words may be on their way"
+        );
+        assert!(links.orphans(second(6), of_6).is_empty());
+        assert_eq!(links.orphans(second(7), of_6), [object(6, 1)]);
+        let ended = links.orphaned(object(6, 1)).unwrap();
+        assert_eq!(
+            (ended.flow.id, ended.lost.map(|(_, bytes)| bytes)),
+            (FlowId(3), [0, 0])
+        );
+        assert_eq!(links.counters().orphaned, 1);
+        links.orphans(second(8), |_| false);
+        let orphans = links.orphans(second(13), |_| false);
+        assert_eq!(orphans, [object(5, 1)], "of 6 nothing is left");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     application::Interest,
     correlator::{Correlator, Wanted, kernel_hosts},
     keep::{Changes, Learning},
-    links::{Announced, Links, Place},
+    links::{Announced, Ended, Links, Place},
     plaintext::Piece,
     progress::{Progress, Stage},
     record::Record,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     alert::AlerterOptions,
-    attribution::{Pods, find_listener, kubernetes::Identity},
+    attribution::{Pods, find_listener, is_there, kubernetes::Identity},
     config::{origin::OriginTables, pins::Pins, plaintext::Plaintext},
     decode::{Decoded, Decoder},
     mcp::{FlowEvent, FlowEventKind, tracker::TrackerLimits},
@@ -159,7 +159,9 @@ pub async fn run<E>(
             () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => break,
             _ = ticks.tick() => {
                 progress.enter(Stage::Tick);
-                engine.tick(source.now());
+                let time = source.now();
+                engine.tick(time);
+                source.forget(&engine.end_orphans(time));
                 if let Some(publish) = &mut publish {
                     let mut summary = engine.summary(&source, undelivered, reloaded, started)?;
                     summary.identity = options.identity.as_ref().map(|identity| identity.status());
@@ -450,9 +452,12 @@ impl Engine {
     }
 
     fn tls_end(&mut self, at: At, object: Object, written: u64, read: u64) {
-        let Some(ended) = self.links.ended(object, written, read) else {
-            return;
-        };
+        if let Some(ended) = self.links.ended(object, written, read) {
+            self.stream_ends(at, &ended);
+        }
+    }
+
+    fn stream_ends(&mut self, at: At, ended: &Ended) {
         for (direction, bytes) in ended.lost {
             if bytes > 0 {
                 let gap = Piece::Gap { direction, bytes };
@@ -465,6 +470,19 @@ impl Engine {
             self.shard.close_unlinked(&ended.flow, at, &mut self.events);
         }
         self.pass_events();
+    }
+
+    /// Ends what processes left open that are gone. The objects, for the kernel's table.
+    fn end_orphans(&mut self, now: Timestamp) -> Vec<Object> {
+        let orphans = self
+            .links
+            .orphans(now, |object| is_there(object.pid, object.born));
+        for object in &orphans {
+            if let Some(ended) = self.links.orphaned(*object) {
+                self.stream_ends(self.last, &ended);
+            }
+        }
+        orphans
     }
 
     /// Events of flows go to where flows meet, and what the links need of them to those.

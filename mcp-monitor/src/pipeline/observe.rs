@@ -192,7 +192,9 @@ impl Observer {
     }
 
     fn connected(&mut self, place: &Place<'_>, subject: &Subject) {
-        if let Some(flow) = place.seen.flow {
+        if let Some(flow) = place.seen.flow
+            && !place.seen.is_unlinked()
+        {
             let address = flow.info.server.ip();
             self.learn(place, subject.clone(), Fact::Address { address });
         }

@@ -2,19 +2,22 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
+use lru::LruCache;
 
 use super::{
     application::{Application, ApplicationCounters},
     shard::{Event, Shard},
 };
 use crate::{
-    flow::{DirectionStats, EndReason, FlowEnd, FlowInfo, FlowRef},
+    flow::{DirectionStats, EndReason, FlowEnd, FlowId, FlowInfo, FlowRef},
     mcp::{FlowEventKind, conversation::Output},
-    types::{At, Direction, Plaintext, Scope, Transport},
+    types::{Anomaly, AnomalyKind, At, Direction, Plaintext, Scope, Timestamp, Transport},
 };
 
 /// What there is to say of the plaintext of a flow.
@@ -38,6 +41,36 @@ pub enum Piece {
     End,
     /// None came in time.
     GiveUp,
+}
+
+/// Streams without packets at once. The one longest silent makes room; what it says later is another stream.
+const MAX_UNLINKED: usize = 8192;
+
+/// Streams of plaintext whose packets are not known.
+#[derive(Debug)]
+pub(super) struct UnlinkedFlows {
+    flows: LruCache<FlowId, UnlinkedFlow>,
+    /// How long one may be silent.
+    idle: Duration,
+    /// Those that made room for others.
+    pub(super) evicted: u64,
+}
+
+#[derive(Debug)]
+struct UnlinkedFlow {
+    flow: FlowRef,
+    app: Application,
+    last: Timestamp,
+}
+
+impl UnlinkedFlows {
+    pub(super) fn new(idle: Duration) -> Self {
+        Self {
+            flows: LruCache::new(NonZeroUsize::new(MAX_UNLINKED).unwrap_or(NonZeroUsize::MIN)),
+            idle,
+            evicted: 0,
+        }
+    }
 }
 
 /// Set in the cookie of streams that have no socket; the kernel's count from 1.
@@ -66,10 +99,17 @@ impl Shard {
             plaintext: Plaintext::Uprobe,
         };
         let app = Application::unlinked(self.handler.limits);
+        if self.unlinked.flows.len() >= MAX_UNLINKED
+            && let Some((_, oldest)) = self.unlinked.flows.pop_lru()
+        {
+            self.unlinked.evicted = self.unlinked.evicted.saturating_add(1);
+            self.end_unlinked_flow(oldest, at, EndReason::Evicted, out);
+        }
         self.emitting(at, out, |shard| {
             shard.handler.emit(flow.clone(), at, FlowEventKind::Open);
         });
-        self.unlinked.insert(id, (flow, app));
+        let last = at.time;
+        self.unlinked.flows.put(id, UnlinkedFlow { flow, app, last });
         info
     }
 
@@ -94,43 +134,67 @@ impl Shard {
             if info.linked {
                 table.with_flow(info, at, take).unwrap_or(false)
             } else {
-                unlinked
-                    .get_mut(&info.id)
-                    .is_some_and(|(flow, app)| take(flow, app))
+                unlinked.flows.get_mut(&info.id).is_some_and(|unlinked| {
+                    unlinked.last = at.time;
+                    take(&mut unlinked.flow, &mut unlinked.app)
+                })
             }
         })
     }
 
     /// A stream without packets ends.
     pub fn close_unlinked(&mut self, info: &FlowInfo, at: At, out: &mut Vec<Event>) {
-        let Some((flow, mut app)) = self.unlinked.remove(&info.id) else {
-            return;
-        };
+        if let Some(flow) = self.unlinked.flows.pop(&info.id) {
+            self.end_unlinked_flow(flow, at, EndReason::Finished, out);
+        }
+    }
+
+    /// Those that were silent for too long, the longest silent first.
+    pub(super) fn end_idle_unlinked(&mut self, now: At, out: &mut Vec<Event>) {
+        let idle = self.unlinked.idle;
+        while let Some((_, oldest)) = self.unlinked.flows.peek_lru()
+            && oldest.last.saturating_add(idle) <= now.time
+            && let Some((_, oldest)) = self.unlinked.flows.pop_lru()
+        {
+            self.end_unlinked_flow(oldest, now, EndReason::Idle, out);
+        }
+    }
+
+    /// All of them, in order of their opening.
+    pub(super) fn end_unlinked(&mut self, at: At, out: &mut Vec<Event>) {
+        let mut open: Vec<UnlinkedFlow> = Vec::new();
+        while let Some((_, flow)) = self.unlinked.flows.pop_lru() {
+            open.push(flow);
+        }
+        open.sort_unstable_by_key(|open| open.flow.info.id);
+        for flow in open {
+            self.end_unlinked_flow(flow, at, EndReason::EndOfInput, out);
+        }
+    }
+
+    fn end_unlinked_flow(&mut self, ended: UnlinkedFlow, at: At, reason: EndReason, out: &mut Vec<Event>) {
+        let UnlinkedFlow { flow, mut app, last } = ended;
         self.emitting(at, out, |shard| {
+            if reason == EndReason::Evicted {
+                let anomaly = Anomaly::new(
+                    AnomalyKind::FlowEvicted,
+                    "too many streams of plaintext without packets",
+                );
+                shard
+                    .handler
+                    .emit(flow.clone(), at, FlowEventKind::Anomaly(anomaly));
+            }
             shard
                 .handler
                 .with(&flow, &mut app, |app, counters, out| app.close(at, counters, out));
             let end = FlowEnd {
-                reason: EndReason::Finished,
-                last: at.time,
+                reason,
+                last,
                 to_server: DirectionStats::default(),
                 to_client: DirectionStats::default(),
             };
             shard.handler.emit(flow, at, FlowEventKind::Close(end));
         });
-    }
-
-    /// All of them, in order of their opening.
-    pub(super) fn end_unlinked(&mut self, at: At, out: &mut Vec<Event>) {
-        let mut open: Vec<Arc<FlowInfo>> = self
-            .unlinked
-            .values()
-            .map(|(flow, _)| flow.info.clone())
-            .collect();
-        open.sort_unstable_by_key(|info| info.id);
-        for info in open {
-            self.close_unlinked(&info, at, out);
-        }
     }
 
     fn emitting<R>(&mut self, at: At, out: &mut Vec<Event>, work: impl FnOnce(&mut Self) -> R) -> R {

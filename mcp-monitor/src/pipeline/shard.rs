@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 
-use super::application::{Application, ApplicationCounters, ApplicationLimits, Interest};
+use super::{
+    application::{Application, ApplicationCounters, ApplicationLimits, Interest},
+    plaintext::UnlinkedFlows,
+};
 use crate::{
     decode::{Decoded, UdpDatagram},
-    flow::{Control, FlowCounters, FlowEnd, FlowId, FlowInfo, FlowLimits, FlowRef, FlowTable, Handler},
+    flow::{Control, FlowCounters, FlowEnd, FlowInfo, FlowLimits, FlowRef, FlowTable, Handler},
     mcp::{FlowEvent, FlowEventKind, conversation::Output},
     proto::tls::decrypt::KeyLog,
     types::{Anomaly, At, Direction},
@@ -39,7 +41,7 @@ pub struct Shard {
     pub(super) table: FlowTable<Application>,
     pub(super) handler: Applications,
     /// Streams of plaintext whose packets are not known.
-    pub(super) unlinked: HashMap<FlowId, (FlowRef, Application)>,
+    pub(super) unlinked: UnlinkedFlows,
 }
 
 /// Receives what the flow table pushes.
@@ -63,6 +65,7 @@ impl Shard {
         let id_base = (index as u64) << 56;
         Self {
             index,
+            unlinked: UnlinkedFlows::new(limits.flow.idle_open),
             table: FlowTable::new(limits.flow, id_base),
             handler: Applications {
                 limits: limits.application,
@@ -73,7 +76,6 @@ impl Shard {
                 interests: Vec::new(),
                 keys: None,
             },
-            unlinked: HashMap::new(),
         }
     }
 
@@ -112,6 +114,7 @@ impl Shard {
         self.handler.at = now;
         self.table.tick(now.time, &mut self.handler);
         std::mem::swap(out, &mut self.handler.output);
+        self.end_idle_unlinked(now, out);
     }
 
     /// The input is over: every flow ends.
@@ -126,6 +129,11 @@ impl Shard {
     /// Counts of the flow table.
     pub fn flow_counters(&self) -> FlowCounters {
         self.table.counters()
+    }
+
+    /// Streams of plaintext without packets that made room for others.
+    pub fn unlinked_evicted(&self) -> u64 {
+        self.unlinked.evicted
     }
 
     /// Counts of the parsers.

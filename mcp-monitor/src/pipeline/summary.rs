@@ -228,6 +228,7 @@ impl Summary {
             add(&mut s.tcp.gaps, f.gaps);
             add(&mut s.tcp.lost_bytes, f.lost_bytes);
             dropped("flows_evicted", f.evictions);
+            dropped("unlinked_flows_evicted", shard.unlinked_evicted());
             dropped("segments_over_limit", f.pending_dropped);
             dropped("streams_over_limit", f.pending_evicted);
             dropped("anomalies_over_limit", f.anomalies_suppressed);

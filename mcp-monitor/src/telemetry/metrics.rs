@@ -240,6 +240,10 @@ const HELP: &[(&str, &str)] = &[
         "plaintext.forgotten",
         "TLS objects forgotten because the table was full.",
     ),
+    (
+        "plaintext.orphaned",
+        "TLS objects whose process ended without freeing them.",
+    ),
     ("reloads.applied", "Changes of the pins that came into force."),
     (
         "reloads.refused",

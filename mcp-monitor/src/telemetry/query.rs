@@ -116,7 +116,7 @@ impl FlowQuery {
                 && self.mcp.is_none_or(|mcp| flow.mcp == mcp)
                 && self.server.as_deref().is_none_or(|server| {
                     flow.flow.server_name.as_deref() == Some(server)
-                        || flow.flow.server.ip.to_string() == server
+                        || flow.flow.server.is_some_and(|peer| peer.ip.to_string() == server)
                 })
         };
         flows

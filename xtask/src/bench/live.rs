@@ -29,6 +29,7 @@ mod linux {
     use std::time::Duration;
 
     use anyhow::{Context, Result, ensure};
+    use mcp_monitor_tests::bpf;
     use mcp_monitor_tests::cgroup::Cgroup;
     use mcp_monitor_tests::monitor::{Monitor, Options};
     use mcp_monitor_tests::netns::{self, Ends, Namespace};
@@ -38,6 +39,7 @@ mod linux {
 
     use super::Args;
     use crate::bench::report;
+    use crate::bench::statistics::BpfStatistics;
     use crate::bench::stats::Spread;
     use crate::{build, setup};
 
@@ -180,10 +182,9 @@ mod linux {
             };
             let monitor = Monitor::start_at(binary, &options, |_| {})?;
             let rate = self.iperf(seconds)?;
-            // Taking the statistics costs time of its own, so that it gets a run of its own.
             let statistics = BpfStatistics::on()?;
             self.iperf(1)?;
-            let nanoseconds = statistics.per_packet(monitor.pid())?;
+            let nanoseconds = per_packet(monitor.pid())?;
             drop(statistics);
             let kernel = monitor.stop()?.summary["kernel"].clone();
             let count = |name: &str| kernel[name].as_f64().unwrap_or(0.0);
@@ -212,45 +213,16 @@ mod linux {
         }
     }
 
-    /// The kernel's own run time statistics of BPF programs, while this lives.
-    struct BpfStatistics {
-        before: String,
-    }
-
-    const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-    impl BpfStatistics {
-        fn on() -> Result<Self> {
-            let before = std::fs::read_to_string(SWITCH).context("BPF statistics")?;
-            std::fs::write(SWITCH, "1").context("switch BPF statistics on")?;
-            Ok(Self { before })
-        }
-
-        /// Nanoseconds per run of the packet programs that a process holds open.
-        fn per_packet(&self, pid: u32) -> Result<f64> {
-            let (mut time, mut runs) = (0u64, 0u64);
-            for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-                let Ok(info) = std::fs::read_to_string(entry?.path()) else {
-                    continue;
-                };
-                let field = |name: &str| -> Option<u64> {
-                    info.lines()
-                        .find_map(|l| l.strip_prefix(name)?.trim().parse().ok())
-                };
-                // BPF_PROG_TYPE_CGROUP_SKB of linux/bpf.h.
-                if field("prog_type:") == Some(8) {
-                    time += field("run_time_ns:").unwrap_or(0);
-                    runs += field("run_cnt:").unwrap_or(0);
-                }
+    /// Nanoseconds per run of the packet programs that a process holds open.
+    fn per_packet(pid: u32) -> Result<f64> {
+        let (mut time, mut runs) = (0, 0);
+        for program in bpf::programs(pid)? {
+            if program.kind == "cgroup_skb" {
+                time += program.nanoseconds;
+                runs += program.runs;
             }
-            ensure!(runs > 0, "the kernel counted no runs of the packet programs");
-            Ok(time as f64 / runs as f64)
         }
-    }
-
-    impl Drop for BpfStatistics {
-        fn drop(&mut self) {
-            let _ = std::fs::write(SWITCH, self.before.trim());
-        }
+        ensure!(runs > 0, "the kernel counted no runs of the packet programs");
+        Ok(time as f64 / runs as f64)
     }
 }

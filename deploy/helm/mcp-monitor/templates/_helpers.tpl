@@ -66,6 +66,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $base := dict "http" $http "kubernetes" (dict "identity" $identity) "limits" $limits -}}
 {{- if not .Values.features.tlsPlaintext -}}
 {{- $_ := set $base "plaintext" (dict "mode" "off") -}}
+{{- else -}}
+{{- $plaintext := dict "mode" .Values.features.tlsPlaintextMode -}}
+{{- with .Values.features.tlsPlaintextNamespaces -}}{{- $_ := set $plaintext "namespaces" . -}}{{- end -}}
+{{- $_ := set $base "plaintext" $plaintext -}}
 {{- end -}}
 {{- $source := dict -}}
 {{- if .Values.features.enforcement -}}{{- $_ := set $source "enforce" true -}}{{- end -}}

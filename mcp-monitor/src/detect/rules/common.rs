@@ -17,6 +17,7 @@ pub(super) fn agent(seen: &Seen<'_>) -> String {
         return format!("{} (pid {})", shown(&process.comm), process.pid);
     }
     seen.flow
+        .filter(|_| !seen.is_unlinked())
         .map_or_else(|| "an agent".to_owned(), |f| f.info.client.ip().to_string())
 }
 

@@ -39,6 +39,9 @@ impl Rule for AddressDrift {
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
+        if seen.is_unlinked() {
+            return;
+        }
         let (index, address, how) = match &seen.kind {
             SeenKind::Drift(drift) if meant_for_another(seen, drift, world) => return,
             SeenKind::Drift(drift) => match drift.kind {
@@ -132,6 +135,14 @@ mod tests {
         let head = request("POST", "/mcp", &[]);
         assert_eq!(bench.request(&head, true).len(), 1);
         assert!(bench.request(&head, true).is_empty(), "once per connection");
+    }
+
+    #[test]
+    fn stays_silent_where_the_address_is_not_known() {
+        let mut bench = Bench::new(AddressDrift::default(), PINS);
+        bench.server("http://mcp.example/mcp", "0.0.0.0");
+        bench.unlink();
+        assert!(bench.request(&request("POST", "/mcp", &[]), true).is_empty());
     }
 
     #[test]

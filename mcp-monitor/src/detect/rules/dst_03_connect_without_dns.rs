@@ -54,6 +54,9 @@ impl Rule for ConnectWithoutDns {
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
+        if seen.is_unlinked() {
+            return;
+        }
         let Some(flow) = seen.flow else { return };
         let client = flow.info.client.ip();
         let name: &str = match &seen.kind {

@@ -40,6 +40,9 @@ impl Rule for PinnedRemoteNowLocal {
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
+        if seen.is_unlinked() {
+            return;
+        }
         let (index, address) = match &seen.kind {
             SeenKind::Drift(drift) if drift.kind != DriftKind::DnsAnswer => (drift.endpoint, drift.address),
             SeenKind::Request { target, .. } => match target.endpoint {

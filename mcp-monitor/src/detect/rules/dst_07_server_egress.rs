@@ -63,6 +63,9 @@ impl Rule for ServerEgress {
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
+        if seen.is_unlinked() {
+            return;
+        }
         let (Some(flow), Some(connection)) = (seen.flow, seen.connection) else {
             return;
         };

@@ -43,6 +43,9 @@ impl Rule for ProxyBypass {
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
+        if seen.is_unlinked() {
+            return;
+        }
         let pins = world.pins;
         if pins.gateway.is_empty() {
             return;

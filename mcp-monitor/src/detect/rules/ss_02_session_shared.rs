@@ -57,6 +57,9 @@ impl Rule for SessionShared {
     }
 
     fn on(&mut self, seen: &Seen<'_>, world: &World<'_>, out: &mut Vec<Finding>) {
+        if seen.is_unlinked() {
+            return;
+        }
         let (SeenKind::Message { message, context }, Some(flow)) = (&seen.kind, seen.flow) else {
             return;
         };
@@ -167,6 +170,10 @@ mod tests {
         b.answers(RESULT, Some("initialize"));
         assert!(b.says(PING).is_empty());
         from(&mut b, "10.1.0.5:5001");
+        assert!(b.says(PING).is_empty());
+        // On a connection whose ends are not known.
+        from(&mut b, "0.0.0.0:0");
+        b.unlink();
         assert!(b.says(PING).is_empty());
         b.reply = response(200, &[("mcp-session-id", "def")]);
         assert!(b.answers(RESULT, Some("initialize")).is_empty());

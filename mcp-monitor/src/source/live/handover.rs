@@ -18,6 +18,7 @@ use aya::{
 };
 use mcp_monitor_common::{
     pins::{Control, LAYOUT},
+    ring::RingRecord,
     verdict::Learned,
 };
 use nix::{
@@ -191,7 +192,8 @@ impl Left {
     pub(super) fn finish(mut self) -> (VecDeque<Vec<u8>>, u64) {
         let mut records = VecDeque::new();
         while let Some(record) = self.ring.next() {
-            if super::ring::time_of(&record).is_some_and(|time| time < self.until) {
+            let time = RingRecord::read(&record).and_then(|read| read.time());
+            if time.is_some_and(|time| time < self.until) {
                 records.push_back(record.to_vec());
             }
         }

@@ -28,7 +28,12 @@ use aya::{
     maps::{HashMap as BpfHashMap, MapData, RingBuf},
 };
 use bytes::Bytes;
-use mcp_monitor_common::{flow::state, verdict::DriftKind};
+use mcp_monitor_common::{
+    flow::state,
+    plaintext::{ObjectKey, ObjectState},
+    ring::RingRecord,
+    verdict::DriftKind,
+};
 use tokio::io::unix::AsyncFd;
 use zeroize::Zeroizing;
 
@@ -45,6 +50,9 @@ use crate::{
     decode::{TcpSegment, UdpDatagram},
     types::{At, Process, Scope, Timestamp},
 };
+
+const OBJECT_KEY: usize = size_of::<ObjectKey>();
+const OBJECT_STATE: usize = size_of::<ObjectState>();
 
 /// Records of several CPUs may lie in the ring this much out of order of time.
 const HANDOVER_NS: u64 = 1_000_000_000;
@@ -230,6 +238,7 @@ pub struct LiveSource {
     since: u64,
     ring: AsyncFd<RingBuf<MapData>>,
     decisions: BpfHashMap<MapData, u64, [u8; 8]>,
+    objects: BpfHashMap<MapData, [u8; OBJECT_KEY], [u8; OBJECT_STATE]>,
     counts: counters::Counters,
     pins: pins::Pins,
     reader: ring::Reader,
@@ -274,6 +283,7 @@ impl LiveSource {
         }
         let counts = counters::Counters::new(&mut programs)?;
         let decisions = load::take_hash(&mut programs, "DECISIONS")?;
+        let objects = load::take_hash(&mut programs, "TLS_OBJECTS")?;
         let pins = pins::Pins::new(&mut programs, seed, hosts)?;
         let ring =
             RingBuf::try_from(load::take(&mut programs, "EVENTS")?).map_err(LiveError::map("EVENTS"))?;
@@ -316,6 +326,7 @@ impl LiveSource {
             since,
             ring,
             decisions,
+            objects,
             counts,
             pins,
             reader,
@@ -349,7 +360,7 @@ impl LiveSource {
                 let count = self.left.len().min(self.batch);
                 for record in self.left.drain(..count) {
                     self.handed_over = self.handed_over.saturating_add(1);
-                    self.reader.read(&record, &self.pins, out);
+                    self.reader.read(&record, |pattern| self.pins.host(pattern), out);
                 }
                 return Ok(());
             }
@@ -381,7 +392,7 @@ impl LiveSource {
                     break;
                 };
                 if self.since > 0
-                    && let Some(time) = ring::time_of(&record)
+                    && let Some(time) = RingRecord::read(&record).and_then(|read| read.time())
                 {
                     if time < self.since {
                         continue;
@@ -390,7 +401,7 @@ impl LiveSource {
                         self.since = 0;
                     }
                 }
-                self.reader.read(&record, &self.pins, out);
+                self.reader.read(&record, |pattern| self.pins.host(pattern), out);
             }
             let subjects = self.reader.take_subjects();
             if let Some((_, scanner)) = &mut self.tls {
@@ -416,6 +427,19 @@ impl LiveSource {
         self.decisions
             .insert(cookie, decision, 0)
             .map_err(LiveError::map("DECISIONS"))
+    }
+
+    /// TLS objects whose process is gone: the kernel's table need not keep them either.
+    pub fn forget(&mut self, objects: &[Object]) {
+        for object in objects {
+            let key = ObjectKey {
+                address: object.address,
+                pid: object.pid,
+                reserved: 0,
+            };
+            // It may have made room for others already.
+            let _ = self.objects.remove(&pins::bytes::<_, OBJECT_KEY>(&key));
+        }
     }
 
     /// Puts other pins in force, between two packets. What was learned of names still pinned stays.

@@ -160,7 +160,7 @@ fn prefix_key(generation: u32, host: u32, prefix: &IpNet) -> (u32, [u8; PREFIX_K
 }
 
 /// A struct as the bytes that the kernel holds.
-fn bytes<T: zerocopy::IntoBytes + zerocopy::Immutable, const N: usize>(value: &T) -> [u8; N] {
+pub(super) fn bytes<T: zerocopy::IntoBytes + zerocopy::Immutable, const N: usize>(value: &T) -> [u8; N] {
     let mut bytes = [0; N];
     for (to, from) in bytes.iter_mut().zip(value.as_bytes()) {
         *to = *from;

@@ -9,18 +9,17 @@ use mcp_monitor_common::{
     client_hello::looks_like_tls,
     dns,
     headers::TCP,
-    plaintext::{self, ExecRecord, ObjectEndRecord, ObjectRecord, PlaintextRecord},
-    record::{DatagramRecord, DriftRecord, ProcessRecord, SegmentRecord, flags, kind},
+    plaintext::{self, ObjectEndRecord, ObjectRecord, PlaintextRecord},
+    record::{DatagramRecord, DriftRecord, ProcessRecord, SegmentRecord, flags},
+    ring::RingRecord,
     verdict::DriftKind,
 };
 use tokio::io::{Interest, unix::AsyncFd};
-use zerocopy::FromBytes;
 use zeroize::Zeroizing;
 
 use super::{
     LiveRecord,
     clock::Clock,
-    pins::Pins,
     tls::{Object, Subject},
 };
 use crate::{
@@ -86,20 +85,23 @@ impl Reader {
         self.stale
     }
 
-    pub(super) fn read(&mut self, record: &[u8], pins: &Pins, out: &mut Vec<LiveRecord>) {
-        let read = match record.first().copied() {
-            Some(kind::SEGMENT) => self.segment(record, out),
-            Some(kind::DATAGRAM) => self.datagram(record, out),
-            Some(kind::DRIFT) => self.drift(record, pins, out),
-            Some(kind::PROCESS) => self.process(record, out),
-            Some(kind::TLS_OBJECT) => self.tls_object(record, out),
-            Some(kind::PLAINTEXT) => self.plaintext(record, out),
-            Some(kind::TLS_END) => self.tls_end(record, out),
-            Some(kind::EXEC) => self.exec(record),
-            _ => None,
-        };
-        if read.is_none() {
-            self.malformed = self.malformed.saturating_add(1);
+    /// Appends what a record says. `host` finds a pinned host by the hash of its pattern.
+    pub(super) fn read(
+        &mut self,
+        record: &[u8],
+        host: impl Fn(u64) -> Option<usize>,
+        out: &mut Vec<LiveRecord>,
+    ) {
+        match RingRecord::read(record) {
+            Some(RingRecord::Segment(head, payload)) => self.segment(&head, payload, out),
+            Some(RingRecord::Datagram(head, payload)) => self.datagram(&head, payload, out),
+            Some(RingRecord::Drift(head)) => self.drift(&head, host, out),
+            Some(RingRecord::Process(head)) => self.process(&head, out),
+            Some(RingRecord::Object(head, memory)) => self.tls_object(&head, memory, out),
+            Some(RingRecord::Plaintext(head, data)) => self.plaintext(&head, data, out),
+            Some(RingRecord::ObjectEnd(head)) => self.tls_end(&head, out),
+            Some(RingRecord::Exec(head)) => self.subjects.push(Subject::Executed(head.pid)),
+            None => self.malformed = self.malformed.saturating_add(1),
         }
     }
 
@@ -119,12 +121,10 @@ impl Reader {
         }
     }
 
-    fn segment(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
-        let (head, rest) = SegmentRecord::read_from_prefix(record).ok()?;
-        let payload = rest.get(..usize::try_from(head.length).ok()?)?;
+    fn segment(&mut self, head: &SegmentRecord, payload: &[u8], out: &mut Vec<LiveRecord>) {
         let from = self.from(head.time, head.cookie, head.scope);
         let dst = socket(&head.destination, head.destination_port);
-        let last = head.offset.checked_add(head.length)? >= head.total;
+        let last = head.offset.saturating_add(head.length) >= head.total;
         // A large packet comes in pieces: the first carries SYN, the last FIN and the like.
         let mut tcp_flags = head.tcp_flags;
         if head.flags & flags::CONTINUED != 0 {
@@ -158,12 +158,9 @@ impl Reader {
             let drift = verdicts.client_hello(payload, dst.ip(), dst.port());
             push(out, from, drift);
         }
-        Some(())
     }
 
-    fn datagram(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
-        let (head, rest) = DatagramRecord::read_from_prefix(record).ok()?;
-        let payload = rest.get(..usize::try_from(head.length).ok()?)?;
+    fn datagram(&mut self, head: &DatagramRecord, payload: &[u8], out: &mut Vec<LiveRecord>) {
         let from = self.from(head.time, head.cookie, head.scope);
         out.push(LiveRecord::Datagram(UdpDatagram {
             at: from.at,
@@ -184,16 +181,17 @@ impl Reader {
                 push(out, from, Some(drift));
             }
         }
-        Some(())
     }
 
-    fn drift(&mut self, record: &[u8], pins: &Pins, out: &mut Vec<LiveRecord>) -> Option<()> {
-        let (head, _) = DriftRecord::read_from_prefix(record).ok()?;
-        let kind = DriftKind::from_u8(head.drift)?;
+    fn drift(&mut self, head: &DriftRecord, host: impl Fn(u64) -> Option<usize>, out: &mut Vec<LiveRecord>) {
+        let Some(kind) = DriftKind::from_u8(head.drift) else {
+            self.malformed = self.malformed.saturating_add(1);
+            return;
+        };
         let from = self.from(head.time, head.cookie, head.scope);
-        let Some(host) = pins.host(head.pattern) else {
+        let Some(host) = host(head.pattern) else {
             self.stale = self.stale.saturating_add(1);
-            return Some(());
+            return;
         };
         let port = u16::from_be_bytes(head.port);
         let drift = HostDrift {
@@ -204,11 +202,9 @@ impl Reader {
             refused: head.refused != 0,
         };
         push(out, from, Some(drift));
-        Some(())
     }
 
-    fn process(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
-        let (head, _) = ProcessRecord::read_from_prefix(record).ok()?;
+    fn process(&mut self, head: &ProcessRecord, out: &mut Vec<LiveRecord>) {
         let from = self.from(head.time, head.cookie, head.scope);
         let server = socket(&head.address, head.port);
         if head.protocol == TCP {
@@ -225,12 +221,9 @@ impl Reader {
             let drift = verdicts.connect(server.ip(), server.port());
             push(out, from, drift);
         }
-        Some(())
     }
 
-    fn tls_object(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
-        let (head, rest) = ObjectRecord::read_from_prefix(record).ok()?;
-        let memory = rest.get(..usize::try_from(head.length).ok()?)?;
+    fn tls_object(&mut self, head: &ObjectRecord, memory: &[u8], out: &mut Vec<LiveRecord>) {
         let from = self.from(head.time, 0, 0);
         out.push(LiveRecord::TlsObject {
             at: from.at,
@@ -242,12 +235,9 @@ impl Reader {
             memory_at: (head.exact == 0).then_some(head.at),
             memory: Zeroizing::new(memory.to_vec()),
         });
-        Some(())
     }
 
-    fn plaintext(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
-        let (head, rest) = PlaintextRecord::read_from_prefix(record).ok()?;
-        let data = rest.get(..usize::try_from(head.length).ok()?)?;
+    fn plaintext(&mut self, head: &PlaintextRecord, data: &[u8], out: &mut Vec<LiveRecord>) {
         let from = self.from(head.time, 0, 0);
         out.push(LiveRecord::Plaintext {
             at: from.at,
@@ -256,11 +246,9 @@ impl Reader {
             offset: head.offset,
             data: Bytes::copy_from_slice(data),
         });
-        Some(())
     }
 
-    fn tls_end(&mut self, record: &[u8], out: &mut Vec<LiveRecord>) -> Option<()> {
-        let (head, _) = ObjectEndRecord::read_from_prefix(record).ok()?;
+    fn tls_end(&mut self, head: &ObjectEndRecord, out: &mut Vec<LiveRecord>) {
         let from = self.from(head.time, 0, 0);
         out.push(LiveRecord::TlsEnd {
             at: from.at,
@@ -268,25 +256,7 @@ impl Reader {
             written: head.written,
             read: head.read,
         });
-        Some(())
     }
-
-    fn exec(&mut self, record: &[u8]) -> Option<()> {
-        let (head, _) = ExecRecord::read_from_prefix(record).ok()?;
-        self.subjects.push(Subject::Executed(head.pid));
-        Some(())
-    }
-}
-
-/// When a record of a packet, a drift or a process was made, in nanoseconds since boot; `None` of others.
-pub(super) fn time_of(record: &[u8]) -> Option<u64> {
-    Some(match record.first().copied()? {
-        kind::SEGMENT => SegmentRecord::read_from_prefix(record).ok()?.0.time,
-        kind::DATAGRAM => DatagramRecord::read_from_prefix(record).ok()?.0.time,
-        kind::DRIFT => DriftRecord::read_from_prefix(record).ok()?.0.time,
-        kind::PROCESS => ProcessRecord::read_from_prefix(record).ok()?.0.time,
-        _ => return None,
-    })
 }
 
 fn object(pid: u32, address: u64, born: u64) -> Object {
@@ -323,4 +293,33 @@ fn socket(address: &Address, port: [u8; 2]) -> SocketAddr {
 /// 0 is a listening socket's packet: of a connection that has no socket yet.
 fn cookie(cookie: u64) -> Option<u64> {
     (cookie != 0).then_some(cookie)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::attribution::Pods;
+
+    proptest! {
+        /// Each record says something or is counted: as unreadable, or as a verdict on a host that is not pinned.
+        #[test]
+        fn no_bytes_are_dropped_uncounted(
+            kind in 0_u8..8,
+            rest in proptest::collection::vec(any::<u8>(), 0..200),
+            pinned in any::<bool>(),
+        ) {
+            let attribution = Attribution::new(None, Pods::new(Duration::from_secs(1)));
+            let mut reader = Reader::new(None, attribution);
+            let bytes: Vec<u8> = [kind].into_iter().chain(rest).collect();
+            let mut out = Vec::new();
+            reader.read(&bytes, |_| pinned.then_some(0), &mut out);
+            let counted = reader.malformed().saturating_add(reader.stale());
+            let said = u64::try_from(out.len()).unwrap_or(u64::MAX);
+            prop_assert_eq!(said.saturating_add(counted), 1);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// A map that holds at most `cap` entries; the least recently used one makes room.
 ///
-/// Rules ask dozens of these about each message, and what that costs is memory that is not in the cache. So the
+/// Dozens of these are asked about each message, and what that costs is memory that is not in the cache. So the
 /// entries lie in one piece, and their order of use, which changes with each question, in another that is small.
 pub struct Bounded<K, V> {
     /// Where the entry of a key lies.
