@@ -22,6 +22,9 @@ pub mod mcp;
 
 pub mod config;
 
+#[cfg(feature = "live")]
+pub mod sandbox;
+
 pub mod baseline;
 
 pub mod detect;

@@ -14,6 +14,8 @@ pub mod transcript;
 #[cfg(target_os = "linux")]
 pub mod bpf;
 #[cfg(target_os = "linux")]
+pub mod browser;
+#[cfg(target_os = "linux")]
 pub mod certificate;
 #[cfg(target_os = "linux")]
 pub mod cgroup;

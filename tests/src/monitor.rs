@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -98,6 +98,16 @@ impl Monitor {
         &self.process.stdout
     }
 
+    /// Waits until so many messages were told, for a minute at most: what the kernel sent may still lie in the ring,
+    /// and at the end of the monitor only so much time is left for it.
+    pub fn drained(&self, messages: u64) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let told = || self.stdout().count(|line| line.contains("mcp-monitor.message/1")) as u64;
+        while Instant::now() < deadline && told() < messages {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     /// Lines of its log so far, and a way to wait for one.
     pub fn stderr(&self) -> &crate::process::Lines {
         &self.process.stderr
@@ -105,16 +115,7 @@ impl Monitor {
 
     /// Where it serves HTTP, as its log says.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>> {
-        let line = self
-            .stderr()
-            .wait_for(Duration::from_secs(5), |line| line.contains("addresses="))
-            .context("it does not say where it serves")?;
-        let list = line
-            .split_once("addresses=[")
-            .and_then(|(_, rest)| rest.split_once(']'))
-            .context("addresses")?
-            .0;
-        list.split(", ").map(|one| Ok(one.parse()?)).collect()
+        addresses(self.stderr())
     }
 
     /// Its process id.
@@ -140,6 +141,19 @@ impl Monitor {
             summary: serde_json::from_str(&text)?,
         })
     }
+}
+
+/// Where a monitor serves HTTP, as its log says.
+pub fn addresses(log: &crate::process::Lines) -> Result<Vec<SocketAddr>> {
+    let line = log
+        .wait_for(Duration::from_secs(5), |line| line.contains("addresses="))
+        .context("it does not say where it serves")?;
+    let list = line
+        .split_once("addresses=[")
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .context("addresses")?
+        .0;
+    list.split(", ").map(|one| Ok(one.parse()?)).collect()
 }
 
 fn summary(dir: &Path) -> PathBuf {

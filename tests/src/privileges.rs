@@ -37,6 +37,55 @@ fn may_load_bpf(status: &str) -> bool {
     has(sys_admin) || (has(bpf) && has(net_admin))
 }
 
+/// Looks into processes, and may do no more.
+const SCAN: [&str; 3] = ["CAP_SYS_PTRACE", "CAP_CHECKPOINT_RESTORE", "CAP_DAC_READ_SEARCH"];
+
+/// Fails unless every thread of a running monitor gave up what it should have: `kept` are the names of the capabilities
+/// that its main thread may still have; all others but the one that looks into processes have none.
+pub fn confined(pid: u32, kept: &[&str]) -> Result<()> {
+    // Numbers of linux/capability.h.
+    let number = |name: &&str| match *name {
+        "CAP_SYS_ADMIN" => Ok(21),
+        "CAP_DAC_READ_SEARCH" => Ok(2),
+        "CAP_SYS_PTRACE" => Ok(19),
+        "CAP_PERFMON" => Ok(38),
+        "CAP_BPF" => Ok(39),
+        "CAP_CHECKPOINT_RESTORE" => Ok(40),
+        other => bail!("{other} is not known here"),
+    };
+    let mask = |names: &[&str]| {
+        names
+            .iter()
+            .map(number)
+            .try_fold(0_u64, |mask, number| number.map(|number| mask | 1 << number))
+    };
+    let (of_main, of_scan) = (mask(kept)?, mask(&SCAN)?);
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = std::fs::read_to_string(task?.path().join("status"))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        let (name, id) = (field("Name:"), field("Pid:"));
+        let most = match name.as_str() {
+            // Changed pins are read on a thread that the main one makes.
+            _ if id == pid.to_string() || name == "tokio-rt-worker" => of_main,
+            "tls-scan" => of_scan,
+            _ => 0,
+        };
+        for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+            let held = u64::from_str_radix(&field(set), 16)?;
+            if held & !most != 0 {
+                bail!("thread {name} has {set} {held:x}, and may have {most:x}");
+            }
+        }
+        if field("NoNewPrivs:") != "1" || field("Seccomp:") != "2" {
+            bail!("thread {name} is not confined: {status}");
+        }
+    }
+    Ok(())
+}
+
 /// The path of a program that the shell would find.
 pub fn which(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -94,6 +94,36 @@ pub fn tmpfs(folder: &Path, options: &str) -> anyhow::Result<Undo> {
     }))
 }
 
+/// A real file system in a file that is read-only from its first error on, until the guard is dropped.
+pub fn disk(folder: &Path, image: &Path) -> anyhow::Result<Undo> {
+    std::fs::create_dir(folder)?;
+    std::fs::File::create(image)?.set_len(16 << 20)?;
+    output(Command::new("mkfs.ext4").arg("-q").arg(image))?;
+    output(
+        Command::new("mount")
+            .args(["-o", "loop,errors=remount-ro"])
+            .args([image, folder]),
+    )?;
+    let mounted = folder.to_owned();
+    Ok(register(move || {
+        let _ = output(Command::new("umount").arg(mounted));
+    }))
+}
+
+/// The disk below this folder, of [`disk`], has its first error.
+pub fn fail_disk(folder: &Path) -> anyhow::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/mounts")?;
+    let device = mounts.lines().find_map(|line| {
+        let (device, rest) = line.split_once(' ')?;
+        (Path::new(rest.split(' ').next()?) == folder).then(|| device.rsplit('/').next())?
+    });
+    let device = device.ok_or_else(|| anyhow::anyhow!("{} is not mounted", folder.display()))?;
+    Ok(std::fs::write(
+        format!("/sys/fs/ext4/{device}/trigger_fs_error"),
+        "1",
+    )?)
+}
+
 fn run_all() {
     // Taken out first: an action may drop guards of its own.
     let actions = std::mem::take(&mut *ACTIONS.lock().unwrap_or_else(PoisonError::into_inner));

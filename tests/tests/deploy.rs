@@ -234,7 +234,7 @@ fn each_feature_has_its_capabilities_and_no_more() {
     assert_eq!(capabilities(&["--set", "features.executables=false"]), path);
     assert_eq!(capabilities(&[])[3..], ["SYS_PTRACE"]);
     let tls = capabilities(&["--set", "features.tlsPlaintext=true"]);
-    assert_eq!(tls[3..], ["SYS_PTRACE"]);
+    assert_eq!(tls[3..], ["SYS_PTRACE", "SYS_ADMIN"]);
 }
 
 #[test]

@@ -425,8 +425,6 @@ fn killed_it_has_what_it_wrote_and_begins_again() {
         let monitor = Monitor::start(&options)?;
         stage.drift(ROGUE.v4)?;
         let alert = alerted(&monitor, ROGUE.v4)?;
-        // As docs/OPERATIONS.md promises: what is older than ten seconds is in the file.
-        std::thread::sleep(Duration::from_secs(11));
         monitor.kill()?;
         for entry in std::fs::read_dir(stage.dir.path())? {
             let entry = entry?;
@@ -446,6 +444,80 @@ fn killed_it_has_what_it_wrote_and_begins_again() {
         Ok(())
     };
     run().expect("killed and begun again");
+}
+
+#[test]
+fn a_disk_that_turns_read_only_costs_rows_that_are_counted() {
+    if !ready("a_read_only_disk") {
+        return;
+    }
+    let run = || -> Result<()> {
+        let stage = Stage::new()?;
+        let disk = stage.path("disk");
+        let _undo = undo::disk(&disk, &stage.path("disk.img"))?;
+        let state = disk.join("state.sqlite");
+        let monitor = Monitor::start(&stage.options(&format!("state: {{file: {}}}\n", state.display()))?)?;
+        stage.drift(ROGUE.v4)?;
+        let first = alerted(&monitor, ROGUE.v4)?;
+        undo::fail_disk(&disk)?;
+        stage.drift("198.51.100.67")?;
+        let second = alerted(&monitor, "198.51.100.67")?;
+        eventually("writes fail", || {
+            Ok(asked(&monitor, "mcp_monitor_state_writes_failed_total")? > 0.0)
+        })?;
+        ensure!(asked(&monitor, "mcp_monitor_condition{name=\"state\"}")? == 0.0);
+        let watched = monitor.stop()?;
+        let (alerts, kept) = (watched.alerts()?, kept(&state)?);
+        ensure!(
+            [&first, &second].iter().all(|one| alerts.contains(one)),
+            "{alerts:?}"
+        );
+        ensure!(kept.iter().any(|one| one["id"] == first["id"]), "{kept:?}");
+        ensure!(kept.iter().all(|one| one["id"] != second["id"]), "{kept:?}");
+        ensure!(
+            count(&watched.summary, "dropped.state_rows_lost") > 0,
+            "{}",
+            watched.summary
+        );
+        ensure!(watched.stderr.contains("they are lost"), "{}", watched.stderr);
+        Ok(())
+    };
+    run().expect("a disk that turns read-only");
+}
+
+#[test]
+fn a_state_file_that_is_removed_is_begun_anew() {
+    if !ready("a_state_file_removed") {
+        return;
+    }
+    let run = || -> Result<()> {
+        let stage = Stage::new()?;
+        let state = stage.path("state.sqlite");
+        let monitor = Monitor::start(&stage.options(&format!("state: {{file: {}}}\n", state.display()))?)?;
+        stage.drift(ROGUE.v4)?;
+        let first = alerted(&monitor, ROGUE.v4)?;
+        let has =
+            |alert: &Value| -> Result<bool> { Ok(kept(&state)?.iter().any(|one| one["id"] == alert["id"])) };
+        ensure!(has(&first)?, "an alert is in the file when it goes out");
+        for companion in ["", "-wal", "-shm"] {
+            std::fs::remove_file(stage.path(&format!("state.sqlite{companion}")))?;
+        }
+        stage.drift("198.51.100.67")?;
+        let second = alerted(&monitor, "198.51.100.67")?;
+        ensure!(has(&second)? && !has(&first)?);
+        eventually("counted", || {
+            Ok(asked(&monitor, "mcp_monitor_state_begun_anew_total")? == 1.0)
+        })?;
+        let watched = monitor.stop()?;
+        ensure!(
+            watched.stderr.contains("was removed or replaced"),
+            "{}",
+            watched.stderr
+        );
+        ensure!(count(&watched.summary, "dropped.state_rows_lost") == 0);
+        Ok(())
+    };
+    run().expect("a state file that is removed");
 }
 
 #[test]

@@ -80,7 +80,7 @@ struct Stage {
     api: KubeApi,
     monitor: Monitor,
     _server: Process,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Stage {
@@ -123,7 +123,7 @@ impl Stage {
             api,
             monitor,
             _server: server,
-            _dir: dir,
+            dir,
         })
     }
 
@@ -257,6 +257,38 @@ fn an_api_that_is_away_costs_names_and_nothing_else() {
 }
 
 #[test]
+fn pins_and_rules_of_one_namespace_do_not_hold_in_another() {
+    if !ready("pins_and_rules_of_one_namespace") {
+        return;
+    }
+    let run = || -> Result<()> {
+        let pins = format!(
+            "{PINS}    namespaces: [team-a]\nnamespaces:\n  team-b: {{rules: {{DST-02: {{enabled: false}}}}}}\n"
+        );
+        let known = [pod(FIRST, "team-a", "agent"), pod(SECOND, "team-b", "other")];
+        let stage = Stage::new(&pins, &known)?;
+        stage.session(FIRST)?;
+        stage.session(SECOND)?;
+        let alerts = stage.monitor.stop()?.alerts()?;
+        let hit = |rule: &str| -> std::collections::BTreeSet<String> {
+            let of = alerts.iter().filter(|alert| alert["rule"] == rule);
+            of.map(|alert| {
+                alert["kubernetes"]["namespace"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
+            .collect()
+        };
+        // Approved for team-a alone; its drift is for team-a alone to hear of.
+        assert_eq!(hit("DST-01"), ["team-b".to_owned()].into(), "{alerts:?}");
+        assert_eq!(hit("DST-02"), ["team-a".to_owned()].into(), "{alerts:?}");
+        Ok(())
+    };
+    run().expect("two namespaces");
+}
+
+#[test]
 fn alerts_are_events_on_their_pods() {
     if !ready("alerts_are_events_on_their_pods") {
         return;
@@ -268,7 +300,8 @@ fn alerts_are_events_on_their_pods() {
             ", {{type: alertmanager, url: 'http://127.0.0.1:{}', rules: [DST]}}",
             alertmanager.port
         );
-        let stage = Stage::with(PINS, &[pod(FIRST, "team-a", "agent")], &sink)?;
+        let known = [pod(FIRST, "team-a", "agent"), pod(SECOND, "team-b", "other")];
+        let stage = Stage::with(PINS, &known, &sink)?;
         let api = &stage.api;
         stage.session(FIRST)?;
         eventually("an Event", || Ok(api.events().len() == 1))?;
@@ -293,12 +326,49 @@ fn alerts_are_events_on_their_pods() {
         };
         let wanted = ["DST-02", "team-a", "agent-7d9f8b6c54-x2x4q", "agent"].map(str::to_owned);
         eventually("the alert at Alertmanager", || Ok(routed()?.contains(&wanted)))?;
+        // Another pod on the same address is somebody else who is hit: an alert and an Event of its own.
+        stage.session(SECOND)?;
+        eventually("an Event on the second pod", || Ok(api.events().len() == 2))?;
+        let second = api.events().into_keys().find(|other| *other != name);
+        ensure!(second.is_some_and(|name| name.starts_with("team-b/other-7d9f8b6c54-x2x4q.")));
+        let wanted = ["DST-02", "team-b", "other-7d9f8b6c54-x2x4q", "other"].map(str::to_owned);
+        eventually("the second at Alertmanager", || Ok(routed()?.contains(&wanted)))?;
         // The same again, while the API is away: one alert, which is told with its count at the end, and one Event.
         api.set_away(true);
         stage.session(FIRST)?;
         api.set_away(false);
+        // Wrong pins are refused as a whole: an Event on the node says why, as log and metric do.
+        std::fs::write(
+            stage.dir.path().join("pins.yaml"),
+            "version: 1\nendpoints:\n  - nam: x\n",
+        )?;
+        let on_node = || {
+            api.events()
+                .into_values()
+                .find(|event| event["regarding"]["kind"] == "Node")
+        };
+        eventually("an Event on the node", || Ok(on_node().is_some()))?;
+        let refused = on_node().context("an Event on the node")?;
+        assert_eq!(
+            (&refused["reason"], &refused["regarding"]["name"]),
+            (&json!("PinsRefused"), &json!(NODE))
+        );
+        let note = refused["note"].as_str().unwrap_or_default();
+        ensure!(note.contains("pins.yaml:3:5: unknown key \"nam\""), "{note}");
         let watched = stage.monitor.stop()?;
-        assert_eq!(api.events().len(), 1);
+        assert_eq!(
+            watched.summary["reloads"]["refused"], 1,
+            "{}",
+            watched.summary["reloads"]
+        );
+        assert_eq!(api.events().len(), 3);
+        let drifts: Vec<Value> = watched
+            .alerts()?
+            .into_iter()
+            .filter(|a| a["rule"] == "DST-02")
+            .collect();
+        let ids: std::collections::BTreeSet<String> = drifts.iter().map(|a| a["id"].to_string()).collect();
+        assert_eq!(ids.len(), 2, "{drifts:?}");
         let series = api.events()[&name]["series"].clone();
         ensure!(series["count"].as_u64() >= Some(2), "{series}");
         let sink = &watched.summary["sinks"]["kubernetes"];

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mcp_monitor_tests::binary;
+use mcp_monitor_tests::browser::{dom, screenshot};
 use mcp_monitor_tests::http::{Answer, ask, get, metric};
 use mcp_monitor_tests::monitor::{Monitor, Options};
 use mcp_monitor_tests::paths;
@@ -77,51 +78,6 @@ fn metric_sum(text: &str, name: &str) -> f64 {
         .sum()
 }
 
-fn screenshot(page: &str, file: &Path, dark: bool) -> Result<()> {
-    let profile = TempDir::new()?;
-    let mut command = Command::new("chromium");
-    command.args([
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--hide-scrollbars",
-        "--window-size=1200,1000",
-    ]);
-    if dark {
-        command.arg("--blink-settings=preferredColorScheme=0");
-    }
-    command.arg(format!("--user-data-dir={}", profile.path().display()));
-    command.arg(format!("--screenshot={}", file.display())).arg(page);
-    output(&mut command)?;
-    ensure!(std::fs::metadata(file)?.len() > 5000, "an empty screenshot");
-    Ok(())
-}
-
-/// The document as Chromium has it after loading.
-fn dom(page: &str) -> Result<String> {
-    let profile = TempDir::new()?;
-    let mut command = Command::new("chromium");
-    command.args([
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-    ]);
-    command.args([
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]);
-    command.arg(format!("--user-data-dir={}", profile.path().display()));
-    output(command.arg("--dump-dom").arg(page))
-}
-
 fn promtool(metrics: &str) -> Result<()> {
     let mut child = Command::new("promtool")
         .args(["check", "metrics"])
@@ -178,7 +134,10 @@ fn a_server_that_moved_is_in_the_metrics_the_lists_and_the_page() {
             .iter()
             .map(|c| c["name"].clone())
             .collect();
-        for name in ["loop", "attached", "pins", "ring"] {
+        // Plaintext is read, for which later processes are probed.
+        let kept = ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"];
+        privileges::confined(monitor.pid(), &kept)?;
+        for name in ["loop", "attached", "pins", "ring", "sandbox"] {
             assert!(names.contains(&json!(name)), "{name} of {ready}");
         }
         assert_eq!(get(all, "/healthz", &[])?.json()?["alive"], true);
@@ -197,6 +156,10 @@ fn a_server_that_moved_is_in_the_metrics_the_lists_and_the_page() {
             "{}",
             answer.head
         );
+        for layer in ["capabilities", "landlock", "seccomp"] {
+            let line = format!("mcp_monitor_sandbox{{layer=\"{layer}\"}}");
+            assert_eq!(metric(&answer.body, &line), Some(1.0), "{layer}");
+        }
         promtool(&answer.body)?;
         let open = get(
             all,

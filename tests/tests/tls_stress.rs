@@ -58,18 +58,6 @@ fn note(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }
 
-/// Waits until the monitor has read what the processes left: as many lines of messages as are expected.
-fn drained(monitor: &Monitor, messages: u64) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let count = || {
-        let lines = monitor.stdout();
-        lines.count(|line| line.contains("mcp-monitor.message/1")) as u64
-    };
-    while Instant::now() < deadline && count() < messages {
-        std::thread::sleep(Duration::from_millis(500));
-    }
-}
-
 /// So many requests and answers, each seen once, and nothing lost.
 fn assert_all(watched: &Watched, requests: u64) {
     for path in ["mcp.requests", "mcp.responses"] {
@@ -118,7 +106,7 @@ fn two_hundred_connections_of_openssl() {
         let said = output(&mut h2load)?;
         let took = start.elapsed().as_secs_f64();
         ensure!(said.contains(&format!(" {requests} succeeded")), "{said}");
-        drained(&monitor, 2 * requests);
+        monitor.drained(2 * requests);
         note(&format!(
             "{http}: {requests} requests in {took:.0} s, {:?}",
             Held::by(&monitor)?
@@ -152,10 +140,8 @@ fn two_hundred_connections_of_go() {
         let mut client = stage.client(Client::Go(Toolchain::Current, false), &options)?;
         client.wait(SESSION)?;
         let counted = Counted::read(&client)?;
-        drained(
-            &monitor,
-            counted.0["mcp.requests"] + counted.0["mcp.responses"] + counted.0["mcp.notifications"],
-        );
+        monitor
+            .drained(counted.0["mcp.requests"] + counted.0["mcp.responses"] + counted.0["mcp.notifications"]);
         Ok((counted, monitor.stop()?))
     };
     let (counted, watched) = run().expect("a load, watched");
@@ -241,10 +227,10 @@ fn short_lived_programs_leave_nothing_behind() {
         let many = format!("seq {half} | xargs -P 4 -I X");
         let start = Instant::now();
         curl(&stage, &many, &[])?;
-        drained(&monitor, 2 * half);
+        monitor.drained(2 * half);
         let before = Held::by(&monitor)?;
         curl(&stage, &many, &[])?;
-        drained(&monitor, 4 * half);
+        monitor.drained(4 * half);
         // A descriptor of a file under /proc is open for a moment now and then.
         let after = Held::until(&monitor, SETTLED, |now| {
             now.descriptors <= before.descriptors && now.objects == 0
@@ -309,7 +295,7 @@ fn a_library_is_upgraded_in_place() {
             held.push((before, now.descriptors));
             curl(&stage, "LD_LIBRARY_PATH=\"$DIR\"", &[("DIR", &folder)])?;
         }
-        drained(&monitor, 4);
+        monitor.drained(4);
         // The grace period is a minute: too long to wait for where the whole load is not asked for.
         if full() {
             users.clear();
@@ -342,7 +328,7 @@ fn a_container_with_a_library_of_its_own() {
         // The second namespace is what a container runtime hands over: everything mounted before its program runs.
         let container = "unshare -m sh -c 'mount --bind \"$OWN\" \"$LIB\" && exec unshare -m sh -c \"sleep 1; exec \\\"\\$@\\\"\" sh \"$@\"' sh";
         curl(&stage, container, &[("OWN", &own), ("LIB", &libssl()?)])?;
-        drained(&monitor, 2);
+        monitor.drained(2);
         monitor.stop()
     };
     let watched = run().expect("a container, watched");

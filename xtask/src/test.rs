@@ -108,7 +108,15 @@ pub fn run(args: &Args) -> Result<()> {
 /// Suites of `tests/tests` by the step that runs them; `tidy` complains of one that is in none.
 const GOLDEN: &[&str] = &["captures", "cli", "fleet", "pins"];
 const RULES: &[&str] = &["rules", "corpus", "generated", "restart"];
-const LIVE: &[&str] = &["hosts", "live", "tls_live", "tls_stress", "kubernetes", "faults"];
+const LIVE: &[&str] = &[
+    "hosts",
+    "live",
+    "processes",
+    "tls_live",
+    "tls_stress",
+    "kubernetes",
+    "faults",
+];
 const DEPLOY: &[&str] = &["deploy", "container"];
 const SINKS: &[&str] = &["sinks"];
 const OBSERVE: &[&str] = &["observe"];

@@ -22,7 +22,7 @@ use crate::{
     detect::{Finding, Seen, Severity, catalogue, rule::Meta, text::shown},
     flow::FlowRef,
     mcp::context::Connection,
-    types::Timestamp,
+    types::{Process, Timestamp},
 };
 
 /// When alerts leave.
@@ -99,6 +99,8 @@ struct Key {
     observed: Option<String>,
     client: Option<IpAddr>,
     server: Option<String>,
+    /// See [`whose`].
+    whose: Option<String>,
     /// The alert of a storm: the limit it went over.
     storm: Option<u64>,
 }
@@ -229,6 +231,7 @@ impl Alerter {
             endpoint: finding.endpoint,
             client: seen.flow.map(|flow| flow.info.client.ip()),
             server: seen.flow.map(server),
+            whose: seen.connection.and_then(|c| c.process.as_deref()).map(whose),
             expected: finding.expected,
             observed: finding.observed,
             storm: None,
@@ -439,6 +442,17 @@ fn with_agent(summary: String, seen: &Seen<'_>) -> String {
     }
 }
 
+/// Whom it happened to, as people count agents: the pod, else the container, else the program. A second pod is a second
+/// alert although both have the address of their node; a program that runs again is not.
+fn whose(process: &Process) -> String {
+    match (&process.pod, &process.container_id, &process.exe) {
+        (Some(pod), ..) => format!("pod {}", pod.uid()),
+        (None, Some(container), _) => format!("container {container}"),
+        (None, None, Some(exe)) => format!("program {exe}"),
+        (None, None, None) => format!("program {}", process.comm),
+    }
+}
+
 /// All findings of a storm have this key.
 fn storm_key(rule: &'static str, bucket: Bucket, limit: u64, of: &Key) -> Key {
     let (endpoint, server) = match bucket {
@@ -452,6 +466,7 @@ fn storm_key(rule: &'static str, bucket: Bucket, limit: u64, of: &Key) -> Key {
         expected: Vec::new(),
         observed: None,
         client: None,
+        whose: None,
         storm: Some(limit),
     }
 }
@@ -506,6 +521,10 @@ fn alert_id(key: &Key, endpoint: Option<&str>, first: Timestamp, packet: u64) ->
     }
     part(&key.client.map(|ip| ip.to_string()).unwrap_or_default());
     part(key.server.as_deref().unwrap_or_default());
+    // Captures have no processes: their ids stay what they were.
+    if let Some(whose) = &key.whose {
+        part(whose);
+    }
     part(&first.0.to_string());
     part(&packet.to_string());
     hex_prefix(&hash.finalize(), 32)
@@ -522,7 +541,7 @@ mod tests {
             testing::{Bench, certificate, handshake},
         },
         proto::tls::{Handshake, HandshakeEnd},
-        types::PacketId,
+        types::{PacketId, Pod, Qos},
     };
 
     const PINS: &str = "version: 1\nendpoints: [{name: a, url: 'https://a.example/mcp'}]\n";
@@ -640,6 +659,49 @@ mod tests {
         let (alerts, _) = run(PINS, Mode::Immediate, &[0, 1, 700]);
         assert_eq!(alerts.iter().map(|a| a.count).collect::<Vec<_>>(), [1, 2, 1]);
         assert_eq!(alerts[0].id, alerts[1].id);
+    }
+
+    #[test]
+    fn each_pod_has_its_own_alert_and_a_program_that_runs_again_has_not() {
+        let pod = |uid: &str| Some(Arc::new(Pod::new(uid, Qos::Burstable)));
+        let process = |pid, exe: &str, pod| Process {
+            pid,
+            exe: Some(exe.into()),
+            pod,
+            ..Process::default()
+        };
+        let mut alerter = Alerter::new(
+            Arc::new(Pins::parse(PINS, "p").unwrap()),
+            AlerterOptions::default(),
+        );
+        let mut bench = Bench::bare();
+        for process in [
+            process(1, "/usr/bin/node", pod("a")),
+            process(2, "/usr/bin/python3", pod("a")),
+            process(3, "/usr/bin/node", pod("b")),
+            process(4, "/usr/bin/node", None),
+            process(5, "/usr/bin/node", None),
+            process(6, "/usr/bin/python3", None),
+        ] {
+            bench.connection.process = Some(Arc::new(process));
+            bench.with_seen(SeenKind::Open, |seen| {
+                alerter.take(finding(), seen);
+            });
+        }
+        alerter.finish();
+        let alerts: Vec<Alert> = std::iter::from_fn(|| alerter.poll()).collect();
+        let told: Vec<_> = alerts
+            .iter()
+            .map(|a| (a.process.as_ref().unwrap().pid, a.count))
+            .collect();
+        assert_eq!(told, [(1, 2), (3, 1), (4, 2), (6, 1)]);
+        let ids: std::collections::BTreeSet<&str> = alerts.iter().map(|a| &*a.id).collect();
+        assert_eq!(ids.len(), 4);
+        let incidents: std::collections::BTreeSet<_> = alerts
+            .iter()
+            .map(|a| a.incident.as_ref().unwrap().id.clone())
+            .collect();
+        assert_eq!(incidents.len(), 1, "one thing happens, to four");
     }
 
     #[test]

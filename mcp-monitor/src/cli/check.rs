@@ -2,11 +2,14 @@
 
 #[cfg(feature = "live")]
 use std::path::Path;
-use std::{fmt, fs};
+use std::{fmt, fs, time::SystemTime};
 
 use serde::Serialize;
 
-use crate::config::{origin::OriginTables, pins::Pins};
+use crate::{
+    config::{origin::OriginTables, pins::Pins},
+    types::Timestamp,
+};
 
 /// Whether something is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -129,6 +132,45 @@ pub fn rule_data(pins: &Pins) -> Vec<Item> {
     items
 }
 
+/// Everything that is to be said of the pins: data of rules, and what is suppressed as of now.
+#[must_use]
+pub fn of_pins(pins: &Pins) -> Vec<Item> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = Timestamp::default().saturating_add(now.unwrap_or_default());
+    let mut items = rule_data(pins);
+    items.extend(suppressions(pins, now));
+    items
+}
+
+/// What the pins accept, and why. One that is over, or that has no end or no reason, says so: nobody remembers it.
+#[must_use]
+pub fn suppressions(pins: &Pins, now: Timestamp) -> Vec<Item> {
+    let shown = pins.suppress.iter().map(|one| {
+        let endpoint = pins.endpoint(one.endpoint).map(|e| format!(" on {}", e.name));
+        let namespace = one.namespace.as_ref().map(|n| format!(" in namespace {n}"));
+        let what = format!(
+            "suppress {}{}{}",
+            one.rule,
+            endpoint.unwrap_or_default(),
+            namespace.unwrap_or_default()
+        );
+        let end = one.until.map_or("without an end".to_owned(), |until| {
+            format!("until {}", until.to_seconds())
+        });
+        let reason = one.reason.as_deref().unwrap_or("no reason given");
+        let item = Item::new(what, State::Info, format!("{end}: {reason}"));
+        match (one.until, &one.reason) {
+            (Some(until), _) if until <= now => item.costs(
+                "that time is over and its findings are alerts again: take it out, or set a later until",
+            ),
+            (None, _) => item.costs("its findings are never alerts again: set until"),
+            (_, None) => item.costs("set reason, for those who find it later"),
+            _ => item,
+        }
+    });
+    shown.collect()
+}
+
 fn origin_tables(origins: &OriginTables) -> Item {
     match origins.describe() {
         Some(tables) => Item::new("origin tables", State::Works, tables),
@@ -170,7 +212,7 @@ fn live_items() -> Vec<Item> {
 fn live_items() -> Vec<Item> {
     let privileges = privileges();
     let privileged = privileges.state == State::Works;
-    let mut items = vec![privileges, cgroup2(), btf()];
+    let mut items = vec![privileges, cgroup2(), btf(), landlock(), seccomp()];
     if privileged {
         items.extend(kernel_features());
     } else {
@@ -211,6 +253,27 @@ fn btf() -> Item {
     } else {
         Item::new("BTF", State::Info, "the kernel shows none")
             .costs("nothing: the programs use no kernel structures")
+    }
+}
+
+/// What a run gives up once it is attached. Its own capabilities it can always give up.
+#[cfg(feature = "live")]
+fn landlock() -> Item {
+    const WHAT: &str = "sandbox: files (landlock)";
+    match crate::sandbox::landlock_abi() {
+        Ok(abi) => Item::new(WHAT, State::Works, format!("ABI {abi}")),
+        Err(why) => Item::new(WHAT, State::Info, why)
+            .costs("a run keeps the rights on files that its user and its container give it"),
+    }
+}
+
+#[cfg(feature = "live")]
+fn seccomp() -> Item {
+    const WHAT: &str = "sandbox: system calls (seccomp)";
+    match crate::sandbox::seccomp_available() {
+        Ok(()) => Item::new(WHAT, State::Works, "there"),
+        Err(why) => Item::new(WHAT, State::Info, why)
+            .costs("a run keeps the system calls that its container gives it"),
     }
 }
 
@@ -276,9 +339,13 @@ fn kernel_features() -> Vec<Item> {
 /// What would be read in the clear on this machine now, what not and why, and what that needs.
 #[cfg(feature = "live")]
 fn plaintext() -> Vec<Item> {
+    plaintext_of(&crate::source::live::tls::survey())
+}
+
+#[cfg(feature = "live")]
+fn plaintext_of(survey: &crate::source::live::tls::Survey) -> Vec<Item> {
     const WHAT: &str = "TLS plaintext";
     let mut items = vec![ptrace()];
-    let survey = crate::source::live::tls::survey();
     for file in &survey.files {
         let plural = if file.processes == 1 { "" } else { "es" };
         let used = format!("{}, {} process{plural}", file.path, file.processes);
@@ -360,12 +427,31 @@ mod tests {
         assert!(error.contains("feed.txt:1:1: "), "{error}");
     }
 
+    #[test]
+    fn what_is_suppressed_is_said_with_its_end_and_reason() {
+        let pins = "version: 1\nendpoints: [{name: market, url: 'https://a.example/mcp'}]\nsuppress:\n\
+            - {rule: DNS-01, endpoint: market, until: 2026-12-01T00:00:00Z, reason: CDN move}\n\
+            - {rule: CR-01, namespace: legacy}\n";
+        let pins = Pins::parse(pins, "p").unwrap();
+        let said = |now: &str| {
+            let items = suppressions(&pins, Timestamp::parse_rfc3339(now).unwrap());
+            let line = |i: Item| (format!("{}: {}", i.what, i.found), i.cost.is_some());
+            items.into_iter().map(line).collect::<Vec<_>>()
+        };
+        let before = said("2026-11-28T00:00:00Z");
+        let first = "suppress DNS-01 on market: until 2026-12-01T00:00:00Z: CDN move".to_owned();
+        assert_eq!(before[0], (first.clone(), false));
+        let second = "suppress CR-01 in namespace legacy: without an end: no reason given".to_owned();
+        assert_eq!(before[1], (second, true));
+        assert_eq!(said("2026-12-01T00:00:00Z")[0], (first, true), "it is over");
+    }
+
     #[cfg(feature = "live")]
     #[test]
     fn says_which_programs_here_cannot_be_read() {
         // This test has rustls inside, and the names of other libraries among its constants.
         let own = std::env::current_exe().unwrap().display().to_string();
-        let items = plaintext();
+        let items = plaintext_of(&crate::source::live::tls::survey_without(0));
         let item = items.iter().find(|item| item.found.starts_with(&own)).unwrap();
         assert!(item.found.ends_with("not read"), "{item:?}");
         assert!(item.cost.as_deref().unwrap().contains(" is inside"), "{item:?}");

@@ -5,6 +5,8 @@ pub mod args;
 mod attest;
 pub mod captures;
 pub mod check;
+#[cfg(feature = "live")]
+mod confine;
 mod engine;
 mod output;
 mod pin;
@@ -107,7 +109,7 @@ pub fn main() -> ExitCode {
 fn report(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let policy = policy::load(&args.policy)?;
     let mut report = check::check(&policy.origins);
-    report.items.extend(check::rule_data(&policy.pins));
+    report.items.extend(check::of_pins(&policy.pins));
     #[cfg(feature = "live")]
     report
         .items

@@ -15,6 +15,8 @@ use super::{
     Failure,
     args::{Emit, Format, OutputArgs},
 };
+#[cfg(feature = "live")]
+use crate::sandbox::{self, Task};
 use crate::{
     pipeline::{correlator::Wanted, record::Record, summary::Summary},
     sink::{self, RecordWriter, Written},
@@ -74,21 +76,19 @@ impl Detached {
         let (sender, records) = crossbeam_channel::bounded::<Record>(WAITING);
         let shared = Arc::new(Shared::default());
         let (mut output, own) = (Output::new(args), shared.clone());
-        let thread = std::thread::Builder::new()
-            .name("output".into())
-            .spawn(move || {
-                for record in &records {
-                    let written = output.write(std::slice::from_ref(&record));
-                    // An alert must not wait for a full buffer; and what lies in a buffer when nobody reads
-                    // any more would be lost without being counted.
-                    let written = written.and_then(|()| output.flush());
-                    if let Err(Failure::Work(error) | Failure::Usage(error)) = written {
-                        *own.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                        return;
-                    }
+        let thread = sandbox::thread("output", Task::Serve, move || {
+            for record in &records {
+                let written = output.write(std::slice::from_ref(&record));
+                // An alert must not wait for a full buffer; and what lies in a buffer when nobody reads
+                // any more would be lost without being counted.
+                let written = written.and_then(|()| output.flush());
+                if let Err(Failure::Work(error) | Failure::Usage(error)) = written {
+                    *own.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    return;
                 }
-            })
-            .map_err(Failure::work)?;
+            }
+        })
+        .map_err(Failure::work)?;
         Ok(Self {
             sender: Some(sender),
             thread: Some(thread),

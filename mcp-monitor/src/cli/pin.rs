@@ -31,8 +31,11 @@ pub(super) fn run(command: &PinCommand) -> Result<ExitCode, Failure> {
                             pins.endpoints.len(),
                             if pins.endpoints.len() == 1 { "" } else { "s" }
                         );
-                        for item in super::check::rule_data(&pins) {
+                        for item in super::check::of_pins(&pins) {
                             let _ = writeln!(std::io::stdout(), "  {}: {}", item.what, item.found);
+                            if let Some(cost) = item.cost {
+                                let _ = writeln!(std::io::stdout(), "    {cost}");
+                            }
                         }
                     }
                     Err(error) => bad.push(error.to_string()),

@@ -1,17 +1,7 @@
 //! Changed pins reach a running monitor: by SIGHUP, by `mcp-monitor reload`, or because their file
 //! changed.
 
-use std::{
-    fs,
-    io::Write as _,
-    path::PathBuf,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -23,21 +13,19 @@ use tokio::{
 };
 
 use super::{Failure, args::ReloadArgs};
-use crate::config::{ConfigError, mark::Mark, pins::Pins};
+use crate::{
+    config::{ConfigError, mark::Mark, pins::Pins},
+    pipeline::live::Reload,
+};
 
 /// How often the file is looked at. Its link is followed each time, so that a mounted ConfigMap, whose
 /// link is swapped, counts as changed.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Waits for changes of the pins file and sends those that are right; what is wrong is told and
-/// counted in `refused`, and the pins in force stay.
+/// Waits for changes of the pins file and sends them, or what is wrong with them.
 ///
 /// SIGHUP does nothing but a line in the log where there is no file.
-pub(super) async fn watch(
-    path: Option<PathBuf>,
-    pins: mpsc::Sender<Arc<Pins>>,
-    refused: Arc<AtomicU64>,
-) -> std::io::Result<()> {
+pub(super) async fn watch(path: Option<PathBuf>, pins: mpsc::Sender<Reload>) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let Some(path) = path else {
         while hangup.recv().await.is_some() {
@@ -58,16 +46,10 @@ pub(super) async fn watch(
             continue;
         }
         seen = mark;
-        match load(path.clone()).await {
-            Ok(new) => {
-                if pins.send(Arc::new(new)).await.is_err() {
-                    return Ok(());
-                }
-            }
-            Err(error) => {
-                refused.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("pins not reloaded, those before stay in force: {error}");
-            }
+        let loaded = load(path.clone()).await;
+        let reload = loaded.map(Arc::new).map_err(|error| error.to_string());
+        if pins.send(reload).await.is_err() {
+            return Ok(());
         }
     }
 }

@@ -5,10 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,7 +25,7 @@ use crate::{
     config::program::{Ask, Program},
     pipeline::{
         correlator::Wanted,
-        keep::{Changes, Learning},
+        keep::Learning,
         live::{self, Keep, RunError, RunOptions},
         progress::Progress,
         record::Record,
@@ -39,8 +36,7 @@ use crate::{
 
 pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let policy = policy::load(&args.policy)?;
-    let refused = Arc::new(AtomicU64::new(0));
-    let mut service = Service::begin(args, &policy, refused.clone())?;
+    let mut service = Service::begin(args, &policy)?;
     let keeper = state::Keeper::open(args.state.as_deref(), &policy.program)?;
     service.connect(keeper.as_ref().map(|keeper| keeper.health.clone()));
     let keeper = keeper.map(|keeper| Rc::new(RefCell::new(keeper)));
@@ -65,6 +61,10 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let sinks = sinks::start(&policy.program)?.map(Rc::new);
     if let Some(sinks) = &sinks {
         sinks::want(sinks, &mut options.wanted);
+        let (told, node) = (sinks.clone(), node(&policy.program));
+        options.refused = Some(Box::new(move |why| {
+            sinks::notice(&told, node.as_deref(), "pins-refused", why);
+        }));
     }
     options.learning = keeper
         .as_ref()
@@ -93,28 +93,22 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         }
     }));
     let board = service.board.clone();
-    let watched = watch(
-        options,
-        policy.file.clone(),
-        None,
-        refused,
-        &mut service,
-        |records| {
-            if let Some(sinks) = &sinks {
-                sinks::offer(sinks, &records);
-            }
-            if let Some(keeper) = &keeper {
-                keeper.borrow_mut().try_keep(None, &records);
-            }
-            board.take(&records);
-            out.write(records)
-        },
-    );
+    let watched = watch(options, policy.file.clone(), None, &mut service, |records| {
+        if let Some(sinks) = &sinks {
+            sinks::offer(sinks, &records);
+        }
+        if let Some(keeper) = &keeper {
+            keeper.borrow_mut().try_keep(None, &records);
+        }
+        board.take(&records);
+        out.write(records)
+    });
     let mut outcome = watched?;
     out.finish(policy.program.service.grace)?;
     outcome.summary.dropped.insert("records_unwritten", out.lost()());
     if let Some(keeper) = &keeper {
-        keeper.borrow_mut().try_keep(Some(Changes::default()), &[]);
+        let lost = keeper.borrow_mut().finish();
+        outcome.summary.dropped.insert("state_rows_lost", lost);
     }
     // The loop that the other one was given to is over.
     if let Some(sinks) = sinks.and_then(Rc::into_inner) {
@@ -134,14 +128,7 @@ pub(super) fn learn(policy: &Policy, span: Duration) -> Result<Outcome, Failure>
         ..Learning::default()
     });
     let mut service = Service::quiet();
-    watch(
-        options,
-        None,
-        Some(span),
-        Arc::default(),
-        &mut service,
-        |_| Ok(()),
-    )
+    watch(options, None, Some(span), &mut service, |_| Ok(()))
 }
 
 fn options(policy: &Policy) -> RunOptions {
@@ -152,6 +139,7 @@ fn options(policy: &Policy) -> RunOptions {
         keep: None,
         progress: Arc::new(Progress::default()),
         publish: None,
+        refused: None,
         pins: policy.pins.clone(),
         origins: policy.origins.clone(),
         identity: None,
@@ -220,7 +208,6 @@ fn watch(
     options: RunOptions,
     pins_file: Option<PathBuf>,
     span: Option<Duration>,
-    refused: Arc<AtomicU64>,
     service: &mut Service,
     emit: impl FnMut(Vec<Record>) -> Result<(), Failure>,
 ) -> Result<Outcome, Failure> {
@@ -229,7 +216,7 @@ fn watch(
         .build()
         .map_err(Failure::work)?;
     let board = service.board.clone();
-    let mut outcome = runtime.block_on(async {
+    runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::work)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::work)?;
         let shutdown = async move {
@@ -247,7 +234,7 @@ fn watch(
             board.stop();
         };
         let (sender, reloads) = mpsc::channel(1);
-        tokio::spawn(reload::watch(pins_file, sender, refused.clone()));
+        tokio::spawn(reload::watch(pins_file, sender));
         let endpoints = options.pins.endpoints.len();
         let ready = |source: &crate::source::live::LiveSource| {
             service.attached();
@@ -259,9 +246,5 @@ fn watch(
                 RunError::Source(error) => Failure::work(error),
                 RunError::Output(failure) => failure,
             })
-    })?;
-    if let Some(reloads) = &mut outcome.summary.reloads {
-        reloads.refused = reloads.refused.saturating_add(refused.load(Ordering::Relaxed));
-    }
-    Ok(outcome)
+    })
 }

@@ -1,17 +1,16 @@
 //! What runs beside the packet loop: the HTTP server, the watchdog, word to systemd.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use super::{Failure, args::RunArgs, policy::Policy};
+use super::{Failure, args::RunArgs, confine, policy::Policy};
 use crate::{
     config::program::Http,
     pipeline::progress::Progress,
+    sandbox::Sandbox,
     telemetry::{
         self,
         board::{Board, Gauges, Probe},
+        confinement,
         notify::notify,
         server::{Server, ServerError, Serving},
         state_health::StateHealth,
@@ -24,13 +23,18 @@ pub(super) struct Service {
     pub(super) board: Arc<Board>,
     serving: Option<Serving>,
     _watchdog: Option<Watchdog>,
+    sandbox: Option<Sandbox>,
+    /// Read again when they change.
+    pins: Option<PathBuf>,
 }
 
 impl Service {
     /// Begins everything; what cannot begin ends the program before it attaches.
-    pub(super) fn begin(args: &RunArgs, policy: &Policy, refused: Arc<AtomicU64>) -> Result<Self, Failure> {
+    pub(super) fn begin(args: &RunArgs, policy: &Policy) -> Result<Self, Failure> {
         let program = &policy.program;
         telemetry::log::configure(&program.log);
+        // Before the first thread.
+        let sandbox = confine::begin(args, policy);
         let mut http = program.http.clone();
         if let Some(listen) = args.http {
             http.get_or_insert_with(Http::default).listen = listen;
@@ -40,7 +44,6 @@ impl Service {
             Arc::new(Progress::default()),
             program.service.stuck_after,
             policy.file.is_some(),
-            refused,
         ));
         let serving = match &http {
             Some(http) => {
@@ -59,6 +62,8 @@ impl Service {
             board,
             serving,
             _watchdog: Some(watchdog),
+            sandbox,
+            pins: policy.file.clone(),
         })
     }
 
@@ -66,9 +71,11 @@ impl Service {
     pub(super) fn quiet() -> Self {
         let hour = Duration::from_secs(3600);
         Self {
-            board: Arc::new(Board::new(None, Arc::default(), hour, false, Arc::default())),
+            board: Arc::new(Board::new(None, Arc::default(), hour, false)),
             serving: None,
             _watchdog: None,
+            sandbox: None,
+            pins: None,
         }
     }
 
@@ -81,6 +88,15 @@ impl Service {
             probes.push(Box::new(move || vec![health.condition()]));
             gauges.push(Box::new(move || state.families()));
         }
+        let confined = self.sandbox.as_ref().map(Sandbox::state);
+        let told = confined.clone();
+        probes.push(Box::new(move || {
+            let confinement = told.as_ref().and_then(|state| state.get());
+            confinement.map(confinement::condition).into_iter().collect()
+        }));
+        gauges.push(Box::new(move || {
+            confinement::families(confined.as_ref().and_then(|state| state.get()))
+        }));
         self.board.connect(probes, gauges);
     }
 
@@ -89,8 +105,11 @@ impl Service {
         self.serving.is_some()
     }
 
-    /// The programs are attached.
+    /// The programs are attached: what only that took is given up.
     pub(super) fn attached(&mut self) {
+        if let Some(sandbox) = &self.sandbox {
+            confine::finish(sandbox, self.pins.as_deref());
+        }
         if let Err(error) = notify("READY=1") {
             tracing::warn!(%error, "the service manager cannot be told that it is ready");
         }

@@ -67,6 +67,27 @@ pub(super) fn offer_metrics(sinks: &Sinks, board: &Board) {
     });
 }
 
+/// Gives what the monitor has to say of itself to the sinks that take it.
+pub(super) fn notice(sinks: &Sinks, node: Option<&str>, name: &str, why: &str) {
+    sinks.offer(Kind::Notice, None, || {
+        let now = wall();
+        // As a pod is told.
+        let own = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let record = serde_json::json!({
+            "schema": "mcp-monitor.notice/1", "id": format!("{name}-{}", now.0), "time": now, "name": name,
+            "severity": "high", "summary": why,
+            "kubernetes": {
+                "node": node, "namespace": own("POD_NAMESPACE"), "pod": own("POD_NAME"), "pod_uid": own("POD_UID"),
+            },
+        });
+        Entry::new(
+            Kind::Notice,
+            record.to_string().as_bytes(),
+            &format!("{now} {name}: {why}"),
+        )
+    });
+}
+
 /// Asks each sink whether its receiver can be reached; with `send`, gives it a test alert too.
 pub(super) fn check(program: &Program, send: bool) -> Result<Vec<Item>, Failure> {
     let settings = settings::read(&program.sinks)?;

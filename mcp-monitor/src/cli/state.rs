@@ -41,6 +41,9 @@ pub(super) fn read(flag: Option<&Path>, program: &Program) -> Result<State, Fail
 /// Writes what a run finds and learns.
 pub(super) struct Keeper {
     state: State,
+    /// How to open it anew.
+    #[cfg(feature = "live")]
+    place: (PathBuf, StateLimits),
     waiting: Batch,
     /// How writing fares, for others to show.
     #[cfg(feature = "live")]
@@ -66,6 +69,8 @@ impl Keeper {
         }
         Ok(Some(Self {
             state,
+            #[cfg(feature = "live")]
+            place: (path, limits),
             waiting: Batch::default(),
             #[cfg(feature = "live")]
             health: std::sync::Arc::default(),
@@ -86,11 +91,7 @@ impl Keeper {
 
     /// Takes alerts; they are written some at a time, and with [`Self::keep`].
     pub(super) fn alerts(&mut self, records: &[Record]) -> Result<(), Failure> {
-        let alerts = records.iter().filter_map(|record| match record {
-            Record::Alert(alert) => Some((**alert).clone()),
-            _ => None,
-        });
-        self.waiting.alerts.extend(alerts);
+        self.take(records);
         match self.waiting.alerts.len() >= ALERTS_AT_ONCE {
             true => self.write(),
             false => Ok(()),
@@ -105,19 +106,31 @@ impl Keeper {
         self.write()
     }
 
+    fn take(&mut self, records: &[Record]) {
+        let alerts = records.iter().filter_map(|record| match record {
+            Record::Alert(alert) => Some((**alert).clone()),
+            _ => None,
+        });
+        self.waiting.alerts.extend(alerts);
+    }
+
     fn write(&mut self) -> Result<(), Failure> {
         self.state.write(&self.waiting).map_err(Failure::work)?;
         self.waiting = Batch::default();
         Ok(())
     }
 
-    /// As the two above, live: what cannot be written is said once and waits for the next write; watching goes
-    /// on.
+    /// As the two above, live: an alert is written at once, and what cannot be written is said once and waits for the
+    /// next time that changes come; watching goes on.
     #[cfg(feature = "live")]
     pub(super) fn try_keep(&mut self, changes: Option<Changes>, records: &[Record]) {
+        self.take(records);
+        let failing = self.health.failing.lock().is_ok_and(|failing| failing.is_some());
         let result = match changes {
-            Some(changes) => self.keep(changes),
-            None => self.alerts(records),
+            Some(changes) => self.renew().and_then(|()| self.keep(changes)),
+            // A file that is locked would hold up packets for each alert.
+            None if failing || self.waiting.alerts.is_empty() => return self.count_waiting(),
+            None => self.renew().and_then(|()| self.write()),
         };
         let mut failing = self.health.failing.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
@@ -136,6 +149,47 @@ impl Keeper {
                 self.health.lost.fetch_add(lost, Ordering::Relaxed);
             }
         }
+        self.count_waiting();
+    }
+
+    #[cfg(feature = "live")]
+    fn count_waiting(&self) {
         self.health.waiting.store(self.waiting.rows(), Ordering::Relaxed);
+    }
+
+    /// The run is over: writes what waits. Rows that were lost, those that still wait included.
+    #[cfg(feature = "live")]
+    pub(super) fn finish(&mut self) -> u64 {
+        self.try_keep(Some(Changes::default()), &[]);
+        let left = self.waiting.rows();
+        if left > 0 {
+            tracing::error!(
+                rows = left,
+                "ended with rows that the state file did not take; they are lost"
+            );
+        }
+        self.health
+            .lost
+            .fetch_add(left, Ordering::Relaxed)
+            .saturating_add(left)
+    }
+
+    /// Begins the file anew where it was removed or replaced.
+    #[cfg(feature = "live")]
+    fn renew(&mut self) -> Result<(), Failure> {
+        if !self.state.is_gone() {
+            return Ok(());
+        }
+        let Opened { state, set_aside } = State::open(&self.place.0, self.place.1).map_err(Failure::work)?;
+        self.state = state;
+        self.health.begun_anew.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            file = %self.place.0.display(),
+            "the state file was removed or replaced while it was in use; what follows goes to the one that is there now, alerts and facts of before are not in it"
+        );
+        if let Some(sentence) = set_aside {
+            tracing::warn!("{sentence}");
+        }
+        Ok(())
     }
 }

@@ -13,6 +13,7 @@ pub mod pins;
 pub mod plaintext;
 pub mod program;
 pub mod quantity;
+pub mod sandbox;
 pub mod secret;
 mod section;
 pub mod service;

@@ -23,6 +23,7 @@ use super::{
 pub use super::{
     kubernetes::{Ask, Kubernetes},
     limits::Limits,
+    sandbox::Sandbox,
     service::{Http, Log, Service},
     state::{Baseline, State},
 };
@@ -54,6 +55,8 @@ pub struct Program {
     pub log: Log,
     /// How it ends, and when it counts as stuck.
     pub service: Service,
+    /// What a running monitor gives up.
+    pub sandbox: Sandbox,
     /// Names of pods.
     pub kubernetes: Kubernetes,
     /// Where records go besides standard output.
@@ -249,6 +252,7 @@ fn keys() -> impl Iterator<Item = &'static Key> {
         .chain(super::plaintext::KEYS)
         .chain(super::state::KEYS)
         .chain(super::service::KEYS)
+        .chain(super::sandbox::KEYS)
         .chain(super::kubernetes::KEYS)
         .chain(super::sinks::KEYS)
 }
@@ -267,6 +271,7 @@ fn keys_of(section: &str) -> Vec<&'static str> {
             "http",
             "log",
             "service",
+            "sandbox",
             "kubernetes",
             "spool",
             "limits",
@@ -312,6 +317,7 @@ impl Program {
                 "http" => program.http = Some(Http::read(&r, node, folder)?),
                 "log" => program.log = Log::read(&r, node)?,
                 "service" => program.service = Service::read(&r, node)?,
+                "sandbox" => program.sandbox = Sandbox::read(&r, node, folder)?,
                 "kubernetes" => program.kubernetes = Kubernetes::read(&r, node, folder)?,
                 "spool" => program.sinks.spool = Spool::read(&r, node, folder)?,
                 "sinks" => {
@@ -462,6 +468,7 @@ pub fn reference() -> String {
         ),
         ("log", "log", ""),
         ("service", "service", "Live only.\n\n"),
+        ("sandbox", "sandbox", "Live only.\n\n"),
     ]);
     let row = |text: &mut String, name: &str, form: &str, default: &str, about: &str| {
         text.push_str(&format!("| `{name}` | {form} | {default} | {about} |\n"));

@@ -392,6 +392,12 @@ pub fn before(text: &[u8], mark: u8) -> usize {
     plain.saturating_add(memchr::memchr(mark, rest).unwrap_or(rest.len()))
 }
 
+/// As [`before`], eight if the word has no `mark`.
+#[inline]
+pub fn before_in_word(word: [u8; 8], mark: u8) -> usize {
+    first_of(bytes_like(u64::from_le_bytes(word), mark))
+}
+
 /// Resolves the escapes of a checked string body.
 fn unescape(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
@@ -514,6 +520,14 @@ mod tests {
             let _ = skip_value(&bytes, 0);
             let _ = members(&bytes, |_, _| {});
             let _ = elements(&bytes, |_| {});
+        }
+
+        #[test]
+        fn a_mark_is_found_where_it_is(text in "[ab\\\\\u{a2}\u{dc}]{0,80}", word: [u8; 8], mark: u8) {
+            let plain = text.bytes().position(|b| b == b'\\');
+            prop_assert_eq!(before(text.as_bytes(), b'\\'), plain.unwrap_or(text.len()));
+            let plain = word.iter().position(|b| *b == mark);
+            prop_assert_eq!(before_in_word(word, mark), plain.unwrap_or(8));
         }
 
         #[test]

@@ -62,12 +62,20 @@ pub struct RunOptions {
     pub progress: Arc<Progress>,
     /// Takes a look at the loop every second, and at the end.
     pub publish: Option<Publish>,
+    /// Told why changed pins were refused.
+    pub refused: Option<Refused>,
     /// The watch of the Kubernetes API, if there is one. It ends when the run does.
     pub identity: Option<Identity>,
 }
 
 /// Takes a [`Status`].
 pub type Publish = Box<dyn FnMut(Status)>;
+
+/// Changed pins, or why there are none: their file is wrong, or cannot be read.
+pub type Reload = Result<Arc<Pins>, String>;
+
+/// Told the reason, in one line.
+pub type Refused = Box<dyn FnMut(&str)>;
 
 /// Writes what was learned. What cannot be written is its own to report: that is no reason to stop watching.
 pub type Keep = Box<dyn FnMut(Changes)>;
@@ -83,17 +91,23 @@ pub enum RunError<E> {
     Output(E),
 }
 
-/// How long records still in the ring are waited for at the end.
+/// How long records still in the ring are waited for at the end, and again while older ones are there.
 const DRAIN: Duration = Duration::from_millis(300);
+/// After this it ends all the same. What is read then was written later than the signal, or cannot be caught up with.
+const MAX_DRAIN: Duration = Duration::from_secs(5);
 /// How often time passes for flows and alerts without packets.
 const TICK: Duration = Duration::from_secs(1);
+/// How long packets alone are taken while there are some. Timers, signals and changed pins are looked at by the runtime,
+/// which comes to it only when this yields; by itself it would after 128 full batches.
+const ALONE: Duration = Duration::from_millis(20);
 /// How often what was learned is written.
 const KEEP: Duration = Duration::from_secs(10);
 
 /// Watches until `shutdown` is done, then takes what is left in the ring and ends.
 ///
 /// `ready` is called once the programs are attached. Pins from `reloads` come into force between two
-/// packets, in the kernel and here; where the kernel refuses them, the old ones stay in force.
+/// packets, in the kernel and here; where they are wrong or the kernel refuses
+/// them, the old ones stay in force.
 ///
 /// # Errors
 ///
@@ -101,7 +115,7 @@ const KEEP: Duration = Duration::from_secs(10);
 pub async fn run<E>(
     options: RunOptions,
     shutdown: impl Future<Output = ()>,
-    mut reloads: mpsc::Receiver<Arc<Pins>>,
+    mut reloads: mpsc::Receiver<Reload>,
     ready: impl FnOnce(&LiveSource),
     mut emit: impl FnMut(Vec<Record>) -> Result<(), E>,
 ) -> Result<Outcome, RunError<E>> {
@@ -115,6 +129,7 @@ pub async fn run<E>(
     let may_refuse = options.source.enforce;
     let progress = options.progress;
     let mut publish = options.publish;
+    let mut refused = options.refused;
     let mut pins_since = now();
     let mut engine = Engine {
         correlator: Correlator::new(
@@ -144,19 +159,30 @@ pub async fn run<E>(
     let mut records = Vec::new();
     let mut ticks = tokio::time::interval(TICK);
     let mut keeps = tokio::time::interval(KEEP);
-    let mut drain_until = None;
+    let mut drain: Option<Drain> = None;
     let mut undelivered = 0_u64;
+    let mut yielded = Instant::now();
     let mut reloaded = Reloads::default();
     tokio::pin!(shutdown);
     loop {
         progress.enter(Stage::Wait);
-        let deadline = drain_until.map(tokio::time::Instant::from_std);
+        if yielded.elapsed() >= ALONE {
+            tokio::task::yield_now().await;
+            yielded = Instant::now();
+        }
+        let deadline = drain
+            .as_ref()
+            .map(|drain| tokio::time::Instant::from_std(drain.look));
         tokio::select! {
             biased;
-            () = &mut shutdown, if drain_until.is_none() => {
-                drain_until = Some(Instant::now().checked_add(DRAIN).unwrap_or(started));
+            () = &mut shutdown, if drain.is_none() => {
+                drain = Some(Drain::begin(Instant::now(), source.now()));
             }
-            () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => break,
+            () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => {
+                if drain.as_mut().is_none_or(|drain| drain.is_over(Instant::now(), source.is_dry(), engine.last.time)) {
+                    break;
+                }
+            }
             _ = ticks.tick() => {
                 progress.enter(Stage::Tick);
                 let time = source.now();
@@ -168,19 +194,20 @@ pub async fn run<E>(
                     publish(Status::new(now(), pins_since, summary, &engine.correlator, &source));
                 }
             }
-            Some(pins) = reloads.recv() => {
+            Some(reload) = reloads.recv() => {
                 progress.enter(Stage::Reload);
-                let endpoints = pins.endpoints.len();
-                say_what_is_not_enforced(&pins, may_refuse);
-                match engine.reload(&mut source, pins) {
-                    Ok(()) => {
+                match reload.and_then(|pins| engine.reload(&mut source, pins, may_refuse)) {
+                    Ok(endpoints) => {
                         reloaded.applied = reloaded.applied.saturating_add(1);
                         pins_since = now();
                         tracing::info!(endpoints, "pins reloaded");
                     }
-                    Err(error) => {
+                    Err(why) => {
                         reloaded.refused = reloaded.refused.saturating_add(1);
-                        tracing::error!("the kernel refuses the pins, the old ones stay in force: {error}");
+                        tracing::error!("pins not reloaded, those before stay in force: {why}");
+                        if let Some(refused) = &mut refused {
+                            refused(&why);
+                        }
                     }
                 }
             }
@@ -257,6 +284,43 @@ fn say_what_is_not_enforced(pins: &Pins, may_refuse: bool) {
     }
 }
 
+/// The end: what was in the ring when it was asked for is read.
+struct Drain {
+    /// When it was asked for, on the clock of the records.
+    asked: Timestamp,
+    /// When to look whether it is done.
+    look: Instant,
+    /// When it is given up.
+    end: Instant,
+}
+
+impl Drain {
+    fn begin(now: Instant, asked: Timestamp) -> Self {
+        Self {
+            asked,
+            look: now.checked_add(DRAIN).unwrap_or(now),
+            end: now.checked_add(MAX_DRAIN).unwrap_or(now),
+        }
+    }
+
+    /// `dry`: the ring was read to its end; `read`: time of the last record.
+    fn is_over(&mut self, now: Instant, dry: bool, read: Timestamp) -> bool {
+        if dry || read >= self.asked {
+            return true;
+        }
+        if now >= self.end {
+            let behind = self.asked.since(read);
+            tracing::warn!(
+                seconds = behind.as_secs_f64(),
+                "ending with records in the ring that nobody read: the load is more than could be caught up with"
+            );
+            return true;
+        }
+        self.look = now.checked_add(DRAIN).unwrap_or(now);
+        false
+    }
+}
+
 /// Only kind, method and size of a message, and no other body.
 fn without_body(event: &mut FlowEvent) {
     match &mut event.kind {
@@ -324,12 +388,21 @@ impl Engine {
         Ok(summary)
     }
 
-    /// Puts other pins in force, in the kernel first: it is the one that may refuse.
-    fn reload(&mut self, source: &mut LiveSource, pins: Arc<Pins>) -> Result<(), LiveError> {
+    /// Puts other pins in force, in the kernel first: it is the one that may refuse. How many endpoints they have.
+    fn reload(
+        &mut self,
+        source: &mut LiveSource,
+        pins: Arc<Pins>,
+        may_refuse: bool,
+    ) -> Result<usize, String> {
+        let endpoints = pins.endpoints.len();
+        say_what_is_not_enforced(&pins, may_refuse);
         let (hosts, _) = kernel_hosts(&pins);
-        source.swap_pins(&hosts)?;
+        source
+            .swap_pins(&hosts)
+            .map_err(|error| format!("the kernel refuses them: {error}"))?;
         self.correlator.set_pins(pins);
-        Ok(())
+        Ok(endpoints)
     }
 
     fn feed(&mut self, records: &mut Vec<LiveRecord>) {
@@ -543,5 +616,25 @@ impl Engine {
         self.shard.finish(self.last, &mut self.events);
         self.pass_events();
         self.correlator.finish(self.last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_waits_for_what_was_there_when_it_was_asked_for() {
+        let (start, asked) = (Instant::now(), Timestamp(10_000_000_000));
+        let mut drain = Drain::begin(start, asked);
+        let older = Timestamp(9_000_000_000);
+        assert!(!drain.is_over(start + DRAIN, false, older));
+        assert!(drain.look > start + DRAIN, "looks again later");
+        assert!(drain.is_over(start + DRAIN, true, older), "nothing is left");
+        assert!(
+            drain.is_over(start + DRAIN, false, asked),
+            "what follows came after the signal"
+        );
+        assert!(drain.is_over(start + MAX_DRAIN, false, older), "but not for ever");
     }
 }

@@ -221,3 +221,73 @@ fn feed(
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{pipeline::shard::ShardLimits, types::PacketId};
+
+    fn at(seconds: u64) -> At {
+        At {
+            time: Timestamp(seconds.saturating_mul(1_000_000_000)),
+            packet: PacketId::default(),
+        }
+    }
+
+    fn ends(events: &[Event]) -> Vec<(FlowId, EndReason)> {
+        let end = |event: &Event| match &event.event.kind {
+            FlowEventKind::Close(end) => Some((event.event.flow.info.id, end.reason)),
+            _ => None,
+        };
+        events.iter().filter_map(end).collect()
+    }
+
+    fn data() -> Piece {
+        Piece::Data {
+            direction: Direction::ToServer,
+            data: Bytes::from_static(b"POST /mcp HTTP/1.1\r\n"),
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_silent_for_too_long_ends() {
+        let mut shard = Shard::new(0, ShardLimits::default());
+        let idle = crate::flow::FlowLimits::default().idle_open.as_secs();
+        let mut out = Vec::new();
+        let first = shard.open_unlinked(at(0), &mut out);
+        let second = shard.open_unlinked(at(0), &mut out);
+        assert!(shard.plaintext(&first, at(10), data(), &mut out));
+        shard.tick(at(idle.saturating_sub(1)), &mut out);
+        assert_eq!(ends(&out), []);
+        shard.tick(at(idle), &mut out);
+        assert_eq!(ends(&out), [(second.id, EndReason::Idle)]);
+        assert!(
+            !shard.plaintext(&second, at(idle), data(), &mut out),
+            "it is over"
+        );
+        out.clear();
+        shard.finish(at(idle), &mut out);
+        assert_eq!(ends(&out), [(first.id, EndReason::EndOfInput)]);
+    }
+
+    #[test]
+    fn the_one_longest_silent_makes_room_and_is_counted() {
+        let mut shard = Shard::new(0, ShardLimits::default());
+        let mut out = Vec::new();
+        let first = shard.open_unlinked(at(0), &mut out);
+        let second = shard.open_unlinked(at(0), &mut out);
+        for _ in 2..MAX_UNLINKED {
+            shard.open_unlinked(at(1), &mut out);
+        }
+        assert!(shard.plaintext(&first, at(2), data(), &mut out));
+        assert_eq!((ends(&out).len(), shard.unlinked_evicted()), (0, 0));
+        shard.open_unlinked(at(3), &mut out);
+        assert_eq!(ends(&out), [(second.id, EndReason::Evicted)]);
+        assert_eq!(shard.unlinked_evicted(), 1);
+        let anomaly = out.iter().find_map(|event| match &event.event.kind {
+            FlowEventKind::Anomaly(anomaly) => Some((event.event.flow.info.id, anomaly.kind)),
+            _ => None,
+        });
+        assert_eq!(anomaly, Some((second.id, AnomalyKind::FlowEvicted)));
+    }
+}

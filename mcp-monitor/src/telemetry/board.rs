@@ -36,7 +36,6 @@ pub struct Board {
     /// Lost in the kernel at the last look, and when it last grew.
     losses: ArcSwap<(u64, Option<Instant>)>,
     pins_since: AtomicU64,
-    refused: Arc<AtomicU64>,
     /// The file with the pins, if there is one.
     has_pins: bool,
     stopping: AtomicBool,
@@ -53,14 +52,8 @@ impl std::fmt::Debug for Board {
 }
 
 impl Board {
-    /// An empty board. `refused` counts pins that were refused before they reached the packet loop.
-    pub fn new(
-        http: Option<&Http>,
-        progress: Arc<Progress>,
-        stuck_after: Duration,
-        has_pins: bool,
-        refused: Arc<AtomicU64>,
-    ) -> Self {
+    /// An empty board.
+    pub fn new(http: Option<&Http>, progress: Arc<Progress>, stuck_after: Duration, has_pins: bool) -> Self {
         Self {
             progress,
             stuck_after,
@@ -69,7 +62,6 @@ impl Board {
             status: ArcSwapOption::empty(),
             losses: ArcSwap::from_pointee((0, None)),
             pins_since: AtomicU64::new(0),
-            refused,
             has_pins,
             stopping: AtomicBool::new(false),
             stuck: AtomicU64::new(0),
@@ -85,12 +77,7 @@ impl Board {
     }
 
     /// Takes a look at the packet loop.
-    pub fn publish(&self, mut status: Status) {
-        if let Some(reloads) = &mut status.summary.reloads {
-            reloads.refused = reloads
-                .refused
-                .saturating_add(self.refused.load(Ordering::Relaxed));
-        }
+    pub fn publish(&self, status: Status) {
         let lost = status.summary.kernel.map_or(0, |kernel| kernel.lost());
         if lost > self.losses.load().0 {
             self.losses.store(Arc::new((lost, Some(Instant::now()))));

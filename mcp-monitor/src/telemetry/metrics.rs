@@ -550,13 +550,7 @@ mod tests {
 
     /// A board on which everything has a number.
     fn board() -> Board {
-        let board = Board::new(
-            None,
-            Arc::new(Progress::default()),
-            Duration::from_secs(30),
-            true,
-            Arc::default(),
-        );
+        let board = Board::new(None, Arc::new(Progress::default()), Duration::from_secs(30), true);
         let mut summary = Summary {
             kernel: Some(KernelCounters::default()),
             reloads: Some(Reloads::default()),
@@ -579,7 +573,13 @@ mod tests {
             ..Summary::default()
         };
         let state = super::super::state_health::StateHealth::default();
-        board.connect(Vec::new(), vec![Box::new(move || state.families())]);
+        board.connect(
+            Vec::new(),
+            vec![
+                Box::new(move || state.families()),
+                Box::new(|| super::super::confinement::families(None)),
+            ],
+        );
         summary.tcp.lost_bytes = 7;
         summary.mcp.methods.insert("tools/call".into(), 3);
         summary.anomalies.insert("tcp-overlap", 1);

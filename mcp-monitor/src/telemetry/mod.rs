@@ -8,6 +8,8 @@ pub mod log;
 #[cfg(feature = "live")]
 pub mod board;
 #[cfg(feature = "live")]
+pub mod confinement;
+#[cfg(feature = "live")]
 mod exposition;
 #[cfg(feature = "live")]
 pub mod health;

@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn hostile_text_stays_text() {
-        let board = Board::new(None, Arc::new(Progress::default()), RECENT, false, Arc::default());
+        let board = Board::new(None, Arc::new(Progress::default()), RECENT, false);
         let mut alert = testing::alert();
         alert.summary = "<script>alert(1)</script>\u{202e}\u{0}".into();
         alert.endpoint = Some("\"><img src=x onerror=alert(1)>".into());

@@ -6,7 +6,6 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     sync::Arc,
-    thread,
     time::Duration,
 };
 
@@ -29,7 +28,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{board::Board, routes};
-use crate::config::{program::Http, service::HttpTls};
+use crate::{
+    config::{program::Http, service::HttpTls},
+    sandbox::{self, Task},
+};
 
 /// Connections at a time; more wait to be accepted.
 const CONNECTIONS: usize = 64;
@@ -134,26 +136,24 @@ impl Server {
             .build()
             .map_err(ServerError::Thread)?;
         let (end, ended) = oneshot::channel::<()>();
-        thread::Builder::new()
-            .name("http".into())
-            .spawn(move || {
-                runtime.block_on(async {
-                    for (listener, kind) in self.listeners {
-                        let router = match kind {
-                            Kind::All => routes::all(board.clone(), &self.http),
-                            Kind::Probes => routes::probes(board.clone()),
-                        };
-                        // Probes are for the kubelet, which would not trust the certificate.
-                        let tls = self.tls.clone().filter(|_| kind == Kind::All);
-                        match tokio::net::TcpListener::from_std(listener) {
-                            Ok(listener) => drop(tokio::spawn(accept(listener, router, tls))),
-                            Err(error) => tracing::error!(%error, "http: a listener is of no use"),
-                        }
+        sandbox::thread("http", Task::Serve, move || {
+            runtime.block_on(async {
+                for (listener, kind) in self.listeners {
+                    let router = match kind {
+                        Kind::All => routes::all(board.clone(), &self.http),
+                        Kind::Probes => routes::probes(board.clone()),
+                    };
+                    // Probes are for the kubelet, which would not trust the certificate.
+                    let tls = self.tls.clone().filter(|_| kind == Kind::All);
+                    match tokio::net::TcpListener::from_std(listener) {
+                        Ok(listener) => drop(tokio::spawn(accept(listener, router, tls))),
+                        Err(error) => tracing::error!(%error, "http: a listener is of no use"),
                     }
-                    let _ = ended.await;
-                });
-            })
-            .map_err(ServerError::Thread)?;
+                }
+                let _ = ended.await;
+            });
+        })
+        .map_err(ServerError::Thread)?;
         Ok(Serving { addresses, _end: end })
     }
 }

@@ -17,6 +17,8 @@ pub struct StateHealth {
     pub failed: AtomicU64,
     /// Rows lost, because too many waited.
     pub lost: AtomicU64,
+    /// Times that the file was removed or replaced while it was in use, and begun anew.
+    pub begun_anew: AtomicU64,
     /// Rows that wait.
     pub waiting: AtomicU64,
     /// The last write failed, and why.
@@ -56,6 +58,12 @@ impl StateHealth {
                 "Rows for the state file that were lost because too many waited.",
             )
             .with(Vec::new(), number(&self.lost)),
+            Family::new(
+                "mcp_monitor_state_begun_anew",
+                Kind::Counter,
+                "Times that the state file was removed or replaced while it was in use; what it had is not in the one begun then.",
+            )
+            .with(Vec::new(), number(&self.begun_anew)),
             Family::new(
                 "mcp_monitor_state_rows_waiting",
                 Kind::Gauge,

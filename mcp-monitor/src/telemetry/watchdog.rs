@@ -2,11 +2,11 @@
 
 use std::{
     sync::{Arc, atomic::Ordering, mpsc},
-    thread,
     time::{Duration, Instant},
 };
 
 use super::{board::Board, health, notify};
+use crate::sandbox::{self, Task};
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -25,9 +25,7 @@ impl Watchdog {
     /// No thread can be had.
     pub fn start(board: Arc<Board>) -> std::io::Result<Self> {
         let (end, ended) = mpsc::channel();
-        thread::Builder::new()
-            .name("watchdog".into())
-            .spawn(move || look(&board, &ended))?;
+        sandbox::thread("watchdog", Task::Serve, move || look(&board, &ended))?;
         Ok(Self { _end: end })
     }
 }

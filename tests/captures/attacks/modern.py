@@ -1,8 +1,9 @@
 """Revision 2026-07-28: the Python SDK on both sides, as it is or behind nginx that interferes."""
 
-from cases import PROXY, attack, benign, says, tool, twice
+from cases import PROXY, attack, benign, pinned, says, tool, twice
 from stage import MARKET, NAMES, ORDERS
 
+FIRST_PARTY = pinned(first_party=True)
 MODERN = {"mode": "auto"}
 BEHIND = f"server {{ listen {MARKET}:80; location / {{ {PROXY} }} }}"
 # What a host in the middle does to make both sides speak as they used to: the probe is refused with nothing said.
@@ -43,6 +44,17 @@ def probed(*servers):
 attack("DG-07", "nginx refuses the probe of a server that was modern, and the SDK falls back", says("DG-07", "status 400, then initialize"), says("DG-06", "2025-11-25", ["2026-07-28 or later"]), made="python behind nginx")(
     probed(BEHIND, REFUSES))
 benign("DG-07", "a server behind a proxy that never let the probe through", made="python behind nginx")(probed(REFUSES, REFUSES))
+
+
+def eras(s):
+    """One name in two libraries: an agent of many parts."""
+    s.dns(NAMES)
+    s.mcp()
+    for mode in ["auto", "legacy", "auto", "legacy"]:
+        s.session(mode=mode)
+
+
+benign("DG-06", "one client name in libraries of both eras")(eras)
 PRICED = {"tools": [tool(outputSchema={"type": "object", "properties": {"price": {"type": "number"}}})]}
 attack("DG-13", "an outputSchema lost", says("DG-13", "get_quote without outputSchema"), says("TD-01"))(
     twice(PRICED, {"tools": [tool()]}, **MODERN))
@@ -77,6 +89,20 @@ attack("PV-02", "the header names another tool than the body", says("PV-02", "Mc
     headed("mcp-method: tools/call", "mcp-name: get_quote"))
 benign("PV-02", "an argument that its header has in base64")(
     modern(query(region=REGION), calls=[("query", {"region": "Köln"})]))
+
+
+def registers(s):
+    """The reference server adds tools once the client has said that it is ready and what it can do, and announces that."""
+    s.dns(NAMES)
+    server = s.everything()
+    s.typescript(full=True)
+    s.typescript(full=True)
+    s.stop(server)
+    s.everything()
+    s.typescript(full=True)
+
+
+benign("TD-03", "a server that registers tools after the session began", made="typescript (server-everything)", pins=FIRST_PARTY)(registers)
 EDITED = {"later": [tool(description="Price of yesterday."), ORDERS]}
 QUOTED = [("get_quote", {"symbol": "ACME"})]
 attack("TD-02", "changed in mid-session, and nothing is told", says("TD-02"), says("TD-01"))(

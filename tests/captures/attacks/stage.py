@@ -142,10 +142,15 @@ class Stage:
             local = socket.inet_aton(address)[::-1].hex().upper()
             # Local address, remote address, state: 0A is LISTEN, 07 an unconnected UDP socket.
             waits = {line.split()[1] for line in told.splitlines()[1:] if line.split()[3] in ("0A", "07")}
-            if any(f"{ip}:{port:04X}" in waits for ip in (local, "00000000")):
+            if any(f"{ip}:{port:04X}" in waits for ip in (local, "00000000")) or kind == "tcp" and self.listens_to_all(port, place):
                 return
             time.sleep(0.02)
         raise TimeoutError(f"nothing listens on {address}:{port}")
+
+    def listens_to_all(self, port, place=None):
+        """On all addresses of both families, as Node does."""
+        told = sh("ip", "netns", "exec", place or self.world_ns, "cat", "/proc/net/tcp6").stdout.decode()
+        return any(line.split()[1] == f"{'0' * 32}:{port:04X}" and line.split()[3] == "0A" for line in told.splitlines()[1:])
 
     # Software of the world.
 
@@ -187,6 +192,11 @@ class Stage:
     def mcp(self, at=MARKET, port=80, headers=None, place=None, **options):
         """An MCP server on the Python SDK; `options` as for `mcp_app`."""
         return self.serve(lambda: mcp_app(**options), at, port, place, headers=list((headers or {}).items()))
+
+    def everything(self, at=MARKET, port=80):
+        """The TypeScript reference server, over Streamable HTTP; it listens on all addresses."""
+        script = PEERS / "node_modules/@modelcontextprotocol/server-everything/dist/index.js"
+        return self.program("env", f"PORT={port}", "node", str(script), "streamableHttp", listens=(at, port))
 
     # Software of the agent.
 

@@ -116,7 +116,9 @@ mod linux {
             load(&stage, flag, args.requests)?;
             let programs = bpf::programs(monitor.pid())?;
             drop(statistics);
-            all_seen(&monitor.stop()?, 2 * args.requests + 100)?;
+            let requests = 2 * args.requests + 100;
+            monitor.drained(2 * requests);
+            all_seen(&monitor.stop()?, requests)?;
             let (hits, each, returns) = costs(&programs, 2 * args.requests)?;
             eprintln!(
                 "{name} round {:2}: bare {bare:.0} requests a second, monitor {:.3}, {hits:.2} hits a message, \

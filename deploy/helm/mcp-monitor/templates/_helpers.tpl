@@ -50,6 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "mcp-monitor.capabilities" -}}
 {{- $all := list "BPF" "NET_ADMIN" "PERFMON" -}}
 {{- if or .Values.features.executables .Values.features.tlsPlaintext -}}{{- $all = append $all "SYS_PTRACE" -}}{{- end -}}
+{{- if .Values.features.tlsPlaintext -}}{{- $all = append $all "SYS_ADMIN" -}}{{- end -}}
 {{- toYaml $all -}}
 {{- end -}}
 

@@ -15,7 +15,10 @@ use tokio::sync::oneshot;
 
 pub use self::status::{IdentityStatus, State};
 use super::Pods;
-use crate::config::cluster;
+use crate::{
+    config::cluster,
+    sandbox::{self, Task},
+};
 
 /// How to follow the API.
 #[derive(Clone, Debug)]
@@ -81,7 +84,7 @@ impl Identity {
         let board = Arc::new(status::Board::new(options.node.clone()));
         let (stop, stopped) = oneshot::channel::<()>();
         let (told, into) = (board.clone(), pods.clone());
-        std::thread::Builder::new().name("pods".into()).spawn(move || {
+        sandbox::thread("pods", Task::Serve, move || {
             runtime.block_on(async move {
                 let client = match Client::try_from(config) {
                     Ok(client) => client,

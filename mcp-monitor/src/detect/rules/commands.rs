@@ -297,7 +297,7 @@ struct Word<'a> {
     last: bool,
 }
 
-/// What commands the model in a text of a definition, each in its own words (lower case), each once.
+/// What commands the model in a text of a definition, each in its own words (lower case), each once, in their order.
 pub(super) fn in_definition(text: &str) -> Vec<String> {
     let lower = plain(text);
     let words = words(&lower);
@@ -307,17 +307,17 @@ pub(super) fn in_definition(text: &str) -> Vec<String> {
         if file && let Some(from) = before(&words, at, TAKE_WITHIN, TAKE) {
             // A tool's own "Read ~/.ssh/config" tells what it does.
             if from > 0 {
-                push(&mut found, say(&words, from, at));
+                push(&mut found, from, say(&words, from, at));
             }
         }
         if is_mail_address(word.text)
             && before(&words, at, MAIL_WITHIN, MAIL).is_some()
             && let Some(from) = before(&words, at, MAIL_WITHIN, ALWAYS)
         {
-            push(&mut found, say(&words, from, at));
+            push(&mut found, from, say(&words, from, at));
         }
     }
-    found
+    in_order(found)
 }
 
 /// As [`in_definition`], for the name of a parameter: what is to be put into it.
@@ -333,7 +333,7 @@ pub(super) fn in_parameter(name: &str) -> Option<String> {
 pub(super) fn in_result(text: &str) -> Vec<String> {
     let lower = plain(text);
     let words = words(&lower);
-    matches(&lower, &words, true)
+    in_order(matches(&lower, &words, true))
 }
 
 /// Lower case, with the straight apostrophe.
@@ -341,12 +341,18 @@ fn plain(text: &str) -> String {
     text.to_lowercase().replace('’', "'")
 }
 
-fn matches(lower: &str, words: &[Word<'_>], result: bool) -> Vec<String> {
+/// `found` has the place of each.
+fn in_order(mut found: Vec<(usize, String)>) -> Vec<String> {
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, what)| what).collect()
+}
+
+fn matches(lower: &str, words: &[Word<'_>], result: bool) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let tags = if result { TAGS_IN_RESULTS } else { TAGS };
     for tag in tags.split(' ') {
         if lower.contains(tag) {
-            push(&mut found, tag.to_owned());
+            push(&mut found, 0, tag.to_owned());
         }
     }
     for (at, word) in words.iter().enumerate() {
@@ -354,7 +360,7 @@ fn matches(lower: &str, words: &[Word<'_>], result: bool) -> Vec<String> {
             if (pattern.in_results || !result)
                 && let Some(end) = pattern.end(words, at)
             {
-                push(&mut found, say(words, at, end));
+                push(&mut found, at, say(words, at, end));
             }
         }
     }
@@ -482,9 +488,9 @@ fn say(words: &[Word<'_>], from: usize, to: usize) -> String {
     texts.join(" ").chars().take(MAX_SHOWN).collect()
 }
 
-fn push(found: &mut Vec<String>, what: String) {
-    if !found.contains(&what) {
-        found.push(what);
+fn push(found: &mut Vec<(usize, String)>, at: usize, what: String) {
+    if !found.iter().any(|(_, known)| *known == what) {
+        found.push((at, what));
     }
 }
 

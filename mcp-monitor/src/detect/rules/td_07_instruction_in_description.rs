@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(
             found[0].observed.as_deref(),
-            Some("<important>; not tell the user; read ~/.ssh/config")
+            Some("<important>; read ~/.ssh/config; not tell the user")
         );
         assert!(
             found[0].summary.contains("its tool add ("),

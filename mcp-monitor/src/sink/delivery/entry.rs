@@ -15,18 +15,21 @@ pub enum Kind {
     Observation,
     /// `mcp-monitor.metrics/1`: the numbers of `/metrics` at one time.
     Metrics,
+    /// `mcp-monitor.notice/1`: what the monitor has to say of itself.
+    Notice,
 }
 
 impl Kind {
-    /// What the engine finds: all but metrics.
+    /// What the engine finds.
     pub const RECORDS: [Self; 4] = [Self::Alert, Self::Message, Self::Flow, Self::Observation];
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Alert,
         Self::Message,
         Self::Flow,
         Self::Observation,
         Self::Metrics,
+        Self::Notice,
     ];
 
     /// As the configuration writes it.
@@ -37,6 +40,7 @@ impl Kind {
             Self::Flow => "flows",
             Self::Observation => "observations",
             Self::Metrics => "metrics",
+            Self::Notice => "notices",
         }
     }
 
@@ -48,6 +52,7 @@ impl Kind {
             Self::Flow => 3,
             Self::Observation => 4,
             Self::Metrics => 5,
+            Self::Notice => 6,
         }
     }
 

@@ -34,7 +34,10 @@ pub(crate) use status::wall;
 pub use status::{Dropped, SinkCounters, SinkStatus};
 
 use self::{outbox::Outbox, queue::Queue, renewal::Renewal, spool::Spool, store::Store, worker::Worker};
-use crate::types::Severity;
+use crate::{
+    sandbox::{self, Task},
+    types::Severity,
+};
 
 /// How one sink works, whatever its kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,31 +94,29 @@ impl Sinks {
             status.set(&plan.name, delivery.counters());
             let queue = Arc::new(Queue::default());
             let (queue_there, status_there) = (queue.clone(), status.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("sink-{}", plan.name))
-                .spawn(move || {
-                    let name = plan.name.clone();
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                    let worked = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
-                        // Some clients want to be made where they will work.
-                        let made = runtime.block_on(async { Renewal::begin(make) });
-                        let (renewal, sender) = made?;
-                        let worker = Worker {
-                            name: plan.name,
-                            queue: queue_there,
-                            delivery,
-                            sender,
-                            renewal,
-                            status: status_there,
-                            timeout: plan.timeout,
-                        };
-                        runtime.block_on(worker.run());
-                        Ok(())
-                    });
-                    if let Err(error) = worked {
-                        tracing::error!(sink = name, error, "the sink does not work");
-                    }
-                })?;
+            let thread = sandbox::thread(format!("sink-{}", plan.name), Task::Serve, move || {
+                let name = plan.name.clone();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let worked = runtime.map_err(|e| e.to_string()).and_then(|runtime| {
+                    // Some clients want to be made where they will work.
+                    let made = runtime.block_on(async { Renewal::begin(make) });
+                    let (renewal, sender) = made?;
+                    let worker = Worker {
+                        name: plan.name,
+                        queue: queue_there,
+                        delivery,
+                        sender,
+                        renewal,
+                        status: status_there,
+                        timeout: plan.timeout,
+                    };
+                    runtime.block_on(worker.run());
+                    Ok(())
+                });
+                if let Err(error) = worked {
+                    tracing::error!(sink = name, error, "the sink does not work");
+                }
+            })?;
             lines.push(Line {
                 filter: plan.filter,
                 due: Cell::new(None),

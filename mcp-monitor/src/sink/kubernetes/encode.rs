@@ -39,7 +39,8 @@ pub(super) fn about(view: &View, node: Option<&str>, turn: u64) -> Option<About>
     let mut hash = Sha256::new();
     for part in [
         regarding.to_string().as_str(),
-        view.text("/rule").unwrap_or_default(),
+        // A notice is told from others by what it says.
+        view.text("/rule").or(view.text("/summary")).unwrap_or_default(),
         view.text("/endpoint").unwrap_or_default(),
         &turn.to_string(),
     ] {
@@ -63,9 +64,11 @@ pub(super) fn about(view: &View, node: Option<&str>, turn: u64) -> Option<About>
 /// The Event; `now` as the API writes it, with microseconds.
 pub(super) fn event(view: &View, about: &About, instance: &str, now: &str) -> Value {
     let severe = view.severity() >= Severity::Medium;
-    let rule = view.text("/rule").unwrap_or("unknown");
     let summary = view.text("/summary").unwrap_or_default();
-    let note = format!("{rule} {}: {summary}", view.severity().as_str());
+    let note = match view.text("/rule") {
+        Some(rule) => format!("{rule} {}: {summary}", view.severity().as_str()),
+        None => summary.to_owned(),
+    };
     json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
@@ -73,7 +76,7 @@ pub(super) fn event(view: &View, about: &About, instance: &str, now: &str) -> Va
         "eventTime": now,
         "reportingController": "mcp-monitor/mcp-monitor",
         "reportingInstance": cut(instance, MAX_WORD),
-        "action": "Alert",
+        "action": if view.text("/rule").is_some() { "Alert" } else { "Notice" },
         "reason": cut(&reason(view.text("/name").unwrap_or("unknown")), MAX_WORD),
         "type": if severe { "Warning" } else { "Normal" },
         "regarding": about.regarding,

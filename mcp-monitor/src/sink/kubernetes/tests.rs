@@ -57,6 +57,25 @@ fn an_alert_without_pod_is_an_event_on_the_node() {
 }
 
 #[test]
+fn a_notice_is_an_event_on_the_node_for_each_reason() {
+    let notice = |why: &str| {
+        view(&format!(
+            r#"{{"name":"pins-refused","severity":"high","summary":"{why}","kubernetes":{{"node":"n1"}}}}"#
+        ))
+    };
+    let (first, other) = (notice("pins.yaml:3:5: a"), notice("pins.yaml:4:5: b"));
+    let about = encode::about(&first, None, 0).unwrap();
+    let event = encode::event(&first, &about, "n1", "2026-11-22T07:12:03.000000Z");
+    assert_eq!(
+        (&event["regarding"]["kind"], &event["reason"], &event["type"]),
+        (&"Node".into(), &"PinsRefused".into(), &"Warning".into())
+    );
+    assert_eq!(event["note"], "pins.yaml:3:5: a");
+    assert_eq!(about.name, encode::about(&first, None, 0).unwrap().name);
+    assert_ne!(about.name, encode::about(&other, None, 0).unwrap().name);
+}
+
+#[test]
 fn notes_are_bounded() {
     let long = ALERT.replace("moved", &"é".repeat(2000));
     let view = view(&long);

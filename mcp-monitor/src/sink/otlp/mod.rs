@@ -16,6 +16,12 @@ pub(super) const KIND: SinkKind = SinkKind {
     keys: &[http::KEYS, config::KEYS],
     batch: 256,
     spool: true,
-    records: &Kind::ALL,
+    records: &[
+        Kind::Alert,
+        Kind::Message,
+        Kind::Flow,
+        Kind::Observation,
+        Kind::Metrics,
+    ],
     read: config::read,
 };

@@ -122,8 +122,8 @@ const COMMON: &[Key] = &[
     },
     Key {
         name: "records",
-        form: "list of `alerts`, `messages`, `flows`, `observations`, `metrics`",
-        default: "[alerts]",
+        form: "list of `alerts`, `messages`, `flows`, `observations`, `metrics`, `notices`",
+        default: "[alerts], and notices where the kind takes them",
         about: "What it takes, where the kind can take more than alerts.",
     },
     Key {
@@ -255,6 +255,8 @@ fn filter(fields: &Fields<'_>, kind: &SinkKind) -> Result<Filter, ConfigError> {
             };
             filter.records.push(*record);
         }
+    } else if kind.records.contains(&Kind::Notice) {
+        filter.records.push(Kind::Notice);
     }
     if filter.records.contains(&Kind::Metrics) {
         if filter.records.len() > 1 {

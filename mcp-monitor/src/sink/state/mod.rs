@@ -14,7 +14,10 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rusqlite::Connection;
 
@@ -112,9 +115,32 @@ pub struct State {
     db: Connection,
     path: PathBuf,
     limits: StateLimits,
+    /// Which file of that name it was.
+    file: Option<FileId>,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+/// The file that has this name now.
+#[cfg(unix)]
+fn file_id(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = path.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn file_id(_: &Path) -> Option<FileId> {
+    None
 }
 
 impl State {
+    /// Somebody removed or replaced the file: SQLite would go on to write to one that nobody can open any more.
+    pub fn is_gone(&self) -> bool {
+        self.file.is_some() && file_id(&self.path) != self.file
+    }
+
     /// Writes a batch and keeps the file within its bounds.
     ///
     /// # Errors

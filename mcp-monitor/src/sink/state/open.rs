@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{State, StateError, StateLimits, schema};
+use super::{State, StateError, StateLimits, file_id, schema};
 use crate::types::Timestamp;
 
 /// How long a writer waits for another.
@@ -83,6 +83,7 @@ impl State {
         Ok(Opened {
             state: Self {
                 db,
+                file: file_id(path),
                 path: path.to_owned(),
                 limits,
             },
@@ -111,6 +112,7 @@ impl State {
         };
         Ok(Self {
             db: open().map_err(|trouble| refused(path, trouble))?,
+            file: file_id(path),
             path: path.to_owned(),
             limits: StateLimits::default(),
         })

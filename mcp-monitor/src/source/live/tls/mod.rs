@@ -13,7 +13,7 @@ mod unreadable;
 pub use self::{
     probes::{Probes, TlsCounters},
     scan::{Change, Scanner, Subject},
-    survey::{MAX_SURVEYED, Survey, Surveyed, survey},
+    survey::{MAX_SURVEYED, Survey, Surveyed, survey, survey_without},
     unreadable::{UnreadableProcesses, UnreadableProgram},
 };
 

@@ -11,7 +11,6 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -19,7 +18,10 @@ use hashbrown::{HashMap, HashSet};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::process::{self, FileKey, Mapping};
-use crate::source::binary::{self, Plan, Unreadable};
+use crate::{
+    sandbox::{self, Task},
+    source::binary::{self, Plan, Unreadable},
+};
 
 /// How often all of `/proc` is gone through, for what neither executed nor connected since, and for what
 /// is no longer used.
@@ -116,9 +118,9 @@ impl Scanner {
     pub fn start(cgroup: Option<PathBuf>) -> std::io::Result<Self> {
         let (told, heard) = sync_channel(MAX_TOLD);
         let (send, changes) = unbounded_channel();
-        thread::Builder::new()
-            .name("tls-scan".into())
-            .spawn(move || Scan::new(cgroup, send).run(&heard))?;
+        sandbox::thread("tls-scan", Task::LookIntoProcesses, move || {
+            Scan::new(cgroup, send).run(&heard);
+        })?;
         Ok(Self {
             told,
             changes,
