@@ -1,6 +1,6 @@
 //! The contract of the command line: exit codes, and one clear message where something is wrong.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -228,5 +228,70 @@ fn fail_on_is_reached_only_by_what_is_severe_enough() {
         0,
         "where it is pinned: {}",
         String::from_utf8_lossy(&quiet.stdout)
+    );
+}
+
+/// What `tcpdump -U -w -` writes is dealt with as it comes: the alert is there while the capture goes on.
+#[test]
+fn a_followed_capture_alerts_before_its_end() {
+    let dir = tempfile::tempdir().expect("folder");
+    let pins = dir.path().join("pins.yaml");
+    std::fs::write(&pins, format!("{ENDPOINT}    addresses: [203.0.113.0/24]\n")).expect("write");
+    let bytes = std::fs::read(capture()).expect("capture");
+    let mut child = Command::new(binary::path())
+        .args(["replay", "--follow", "--pins", text(&pins), "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("mcp-monitor");
+    let mut stdin = child.stdin.take().expect("stdin");
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("stdout"));
+    // Breaks off in the middle of a packet, which must not hold up those before it.
+    let (first, rest) = bytes.split_at(bytes.len() / 2);
+    stdin.write_all(first).expect("write");
+    let (tell, told) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("a line");
+        tell.send(line).expect("send");
+        let mut more = String::new();
+        stdout.read_to_string(&mut more).expect("the rest");
+        more
+    });
+    let line = told
+        .recv_timeout(std::time::Duration::from_secs(60))
+        .expect("an alert while the capture is being written");
+    stdin.write_all(rest).expect("write");
+    drop(stdin);
+    let more = reader.join().expect("reader");
+    assert_eq!(child.wait().expect("end").code(), Some(0));
+
+    let rules = |text: &str| -> std::collections::BTreeSet<(String, String)> {
+        let records = binary::records(text).expect("JSON lines");
+        let field = |r: &serde_json::Value, k: &str| r[k].as_str().unwrap_or_default().to_owned();
+        records
+            .iter()
+            .map(|r| (field(r, "rule"), field(r, "id")))
+            .collect()
+    };
+    let whole = run(&["replay", "--pins", text(&pins), text(&capture())]);
+    assert_eq!(
+        rules(&(line + &more)),
+        rules(&String::from_utf8_lossy(&whole.stdout))
+    );
+}
+
+#[test]
+fn only_a_pipe_can_be_followed() {
+    fails(
+        &run(&["replay", "--follow", text(&capture())]),
+        2,
+        &["--follow", "veth-dns-mcp.pcap", "tail"],
+    );
+    fails(
+        &run(&["replay", "--follow", "-", "-"]),
+        2,
+        &["--follow", "2 captures"],
     );
 }

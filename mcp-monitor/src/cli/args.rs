@@ -158,6 +158,10 @@ pub struct ReplayArgs {
     /// by name. Folders in those stay whole
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Share>,
+    /// Read one capture that is still being written, from standard input or a pipe: alerts leave as they happen,
+    /// like those of `run`. `tcpdump -i any -U -w - | mcp-monitor replay --follow -` watches where there is no BPF
+    #[arg(long, conflicts_with_all = ["shard", "threads"])]
+    pub follow: bool,
     /// Captures (pcap or pcapng, plain, gzip or zstd), or folders of them; `-` is standard input. Several
     /// are one timeline
     #[arg(required = true, value_name = "FILE")]

@@ -38,6 +38,8 @@ pub(super) struct Job<'a> {
     /// Files and folders as they were named.
     pub(super) files: &'a [PathBuf],
     pub(super) share: Option<Share>,
+    /// The one capture is still being written.
+    pub(super) follow: bool,
     pub(super) keys: &'a KeyArgs,
     pub(super) wanted: Wanted,
     pub(super) threads: Option<u16>,
@@ -52,11 +54,20 @@ pub(super) fn run(
     let program = &job.policy.program;
     let files = captures::select(job.files, job.share)?;
     let mut readers = Vec::new();
+    if job.follow {
+        only_a_pipe(&files)?;
+    }
     for (index, file) in files.iter().enumerate() {
         let index = u16::try_from(index).map_err(|_| Failure::Usage("at most 65536 files at once".into()))?;
-        readers.push(CaptureReader::open(file, index).map_err(Failure::work)?);
+        let reader = match job.follow {
+            true => CaptureReader::follow(file, index),
+            false => CaptureReader::open(file, index),
+        };
+        readers.push(reader.map_err(Failure::work)?);
     }
     let threads = match job.threads.or(program.threads) {
+        // Reading ahead would wait, and what was read with it.
+        _ if job.follow => 1,
         Some(n) => usize::from(n),
         None => thread::available_parallelism()
             .map_or(1, usize::from)
@@ -74,17 +85,42 @@ pub(super) fn run(
         shard: program.limits.shard(SHARDS),
         tracker: program.limits.tracker(),
         alerts: AlerterOptions {
-            mode: Mode::Settled,
+            mode: if job.follow {
+                Mode::Immediate
+            } else {
+                Mode::Settled
+            },
             captures: files.iter().map(|f| capture_name(f)).collect(),
             ..program.alerts.alerter()
         },
     };
-    let bar = progress_bar(&files);
+    let bar = if job.follow {
+        ProgressBar::hidden()
+    } else {
+        progress_bar(&files)
+    };
     let outcome = replay(Merged::new(readers), options, emit, |bytes| {
         bar.set_position(bytes)
     });
     bar.finish_and_clear();
     outcome
+}
+
+/// What can be followed: one input that somebody else writes to. A regular file has an end.
+fn only_a_pipe(files: &[PathBuf]) -> Result<(), Failure> {
+    let wrong = |found: String| {
+        Failure::Usage(format!(
+            "--follow: found {found}, expected `-` or one pipe; to follow a file that grows: tail -c +1 -f FILE | mcp-monitor replay --follow -"
+        ))
+    };
+    match files {
+        [only] if only.as_os_str() == "-" => Ok(()),
+        [only] if std::fs::metadata(only).is_ok_and(|m| m.is_file()) => {
+            Err(wrong(format!("the regular file {}", only.display())))
+        }
+        [_] => Ok(()),
+        more => Err(wrong(format!("{} captures", more.len()))),
+    }
 }
 
 /// As [`run`], for what the captures teach: no records, and a capture that cannot be read is a failure.
@@ -93,6 +129,7 @@ pub(super) fn learn(policy: &Policy, files: &[PathBuf], keys: &KeyArgs) -> Resul
         policy,
         files,
         share: None,
+        follow: false,
         keys,
         wanted: Wanted::default(),
         threads: None,

@@ -23,6 +23,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         policy: &policy,
         files: &args.files,
         share: args.shard,
+        follow: args.follow,
         keys: &args.keys,
         wanted,
         threads: args.threads,
@@ -38,7 +39,8 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
         if let Some(sinks) = &sinks {
             super::sinks::offer(sinks, &records);
         }
-        out.write(&records)
+        out.write(&records)?;
+        if args.follow { out.flush() } else { Ok(()) }
     })?;
     out.flush()?;
     if let Some(keeper) = &mut keeper {

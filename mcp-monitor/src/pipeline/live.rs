@@ -91,8 +91,10 @@ pub enum RunError<E> {
     Output(E),
 }
 
-/// How long records still in the ring are waited for at the end.
+/// How long records still in the ring are waited for at the end, and again while older ones are there.
 const DRAIN: Duration = Duration::from_millis(300);
+/// After this it ends all the same. What is read then was written later than the signal, or cannot be caught up with.
+const MAX_DRAIN: Duration = Duration::from_secs(5);
 /// How often time passes for flows and alerts without packets.
 const TICK: Duration = Duration::from_secs(1);
 /// How long packets alone are taken while there are some. Timers, signals and changed pins are looked at by the runtime,
@@ -157,7 +159,7 @@ pub async fn run<E>(
     let mut records = Vec::new();
     let mut ticks = tokio::time::interval(TICK);
     let mut keeps = tokio::time::interval(KEEP);
-    let mut drain_until = None;
+    let mut drain: Option<Drain> = None;
     let mut undelivered = 0_u64;
     let mut yielded = Instant::now();
     let mut reloaded = Reloads::default();
@@ -168,13 +170,19 @@ pub async fn run<E>(
             tokio::task::yield_now().await;
             yielded = Instant::now();
         }
-        let deadline = drain_until.map(tokio::time::Instant::from_std);
+        let deadline = drain
+            .as_ref()
+            .map(|drain| tokio::time::Instant::from_std(drain.look));
         tokio::select! {
             biased;
-            () = &mut shutdown, if drain_until.is_none() => {
-                drain_until = Some(Instant::now().checked_add(DRAIN).unwrap_or(started));
+            () = &mut shutdown, if drain.is_none() => {
+                drain = Some(Drain::begin(Instant::now(), source.now()));
             }
-            () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => break,
+            () = async { tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)).await }, if deadline.is_some() => {
+                if drain.as_mut().is_none_or(|drain| drain.is_over(Instant::now(), source.is_dry(), engine.last.time)) {
+                    break;
+                }
+            }
             _ = ticks.tick() => {
                 progress.enter(Stage::Tick);
                 let time = source.now();
@@ -273,6 +281,43 @@ fn say_what_is_not_enforced(pins: &Pins, may_refuse: bool) {
             endpoints = asking,
             "pins say enforce: true, the configuration does not: drift is reported and not refused; set source.enforce"
         );
+    }
+}
+
+/// The end: what was in the ring when it was asked for is read.
+struct Drain {
+    /// When it was asked for, on the clock of the records.
+    asked: Timestamp,
+    /// When to look whether it is done.
+    look: Instant,
+    /// When it is given up.
+    end: Instant,
+}
+
+impl Drain {
+    fn begin(now: Instant, asked: Timestamp) -> Self {
+        Self {
+            asked,
+            look: now.checked_add(DRAIN).unwrap_or(now),
+            end: now.checked_add(MAX_DRAIN).unwrap_or(now),
+        }
+    }
+
+    /// `dry`: the ring was read to its end; `read`: time of the last record.
+    fn is_over(&mut self, now: Instant, dry: bool, read: Timestamp) -> bool {
+        if dry || read >= self.asked {
+            return true;
+        }
+        if now >= self.end {
+            let behind = self.asked.since(read);
+            tracing::warn!(
+                seconds = behind.as_secs_f64(),
+                "ending with records in the ring that nobody read: the load is more than could be caught up with"
+            );
+            return true;
+        }
+        self.look = now.checked_add(DRAIN).unwrap_or(now);
+        false
     }
 }
 
@@ -571,5 +616,25 @@ impl Engine {
         self.shard.finish(self.last, &mut self.events);
         self.pass_events();
         self.correlator.finish(self.last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_waits_for_what_was_there_when_it_was_asked_for() {
+        let (start, asked) = (Instant::now(), Timestamp(10_000_000_000));
+        let mut drain = Drain::begin(start, asked);
+        let older = Timestamp(9_000_000_000);
+        assert!(!drain.is_over(start + DRAIN, false, older));
+        assert!(drain.look > start + DRAIN, "looks again later");
+        assert!(drain.is_over(start + DRAIN, true, older), "nothing is left");
+        assert!(
+            drain.is_over(start + DRAIN, false, asked),
+            "what follows came after the signal"
+        );
+        assert!(drain.is_over(start + MAX_DRAIN, false, older), "but not for ever");
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Reading {
     comments: Comments,
     /// The input is at its end, or given up.
     pub(super) ended: bool,
+    /// The batch is short, since the rest has yet to be written.
+    pub(super) waits: bool,
     /// Nobody wants more.
     stop: Arc<AtomicBool>,
 }
@@ -61,6 +63,7 @@ impl Reading {
             secrets: Vec::new(),
             comments,
             ended: false,
+            waits: false,
             stop,
         }
     }
@@ -68,7 +71,12 @@ impl Reading {
     /// Decodes the next packets into the batch, which must be empty.
     pub(super) fn read(&mut self) {
         let (mut packets, mut bytes) = (0_usize, 0_usize);
+        self.waits = false;
         while packets < BATCH_PACKETS && bytes < BATCH_BYTES {
+            if packets > 0 && self.input.waits() {
+                self.waits = true;
+                break;
+            }
             let packet = match self.input.next_packet() {
                 Ok(Some(packet)) if !self.stop.load(Ordering::Relaxed) => packet,
                 Ok(_) => {

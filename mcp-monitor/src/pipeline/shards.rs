@@ -292,8 +292,9 @@ impl Shards {
         }
         self.read = false;
         self.full = true;
-        // Reading is the longest task, so that it must not be the last to begin.
-        if reading.ended {
+        // Reading is the longest task, so that it must not be the last to begin. Where it would wait for whoever
+        // writes the capture, the batch goes first.
+        if reading.ended || reading.waits {
             self.reading = Some(reading);
         } else {
             self.send(Task::Read(reading));

@@ -7,6 +7,8 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 
+use super::follow::Unread;
+
 /// Size of one read from a file. Large enough to make system calls rare, small enough that a flow
 /// which waits for the rest of a message does not keep much more than that.
 const FILE_BLOCK: usize = 64 << 10;
@@ -27,6 +29,8 @@ pub(super) struct Blocks {
     eof: bool,
     /// An error of the input, told once the bytes read before it are used up.
     failed: Option<io::Error>,
+    /// Of an input that is still being written.
+    unread: Option<Unread>,
 }
 
 impl Blocks {
@@ -38,7 +42,34 @@ impl Blocks {
             retired: VecDeque::with_capacity(RETIRED),
             eof: false,
             failed: None,
+            unread: None,
         }
+    }
+
+    /// Of an input that is still being written: what there is is taken.
+    pub(super) fn following(input: Box<dyn Read + Send>, unread: Unread) -> Self {
+        Self {
+            unread: Some(unread),
+            ..Self::new(input, false)
+        }
+    }
+
+    /// The input is still being written.
+    #[inline]
+    pub(super) fn is_followed(&self) -> bool {
+        self.unread.is_some()
+    }
+
+    /// Takes what waits to be read of an input that is still being written; `false` if nothing does.
+    pub(super) fn top_up(&mut self) -> bool {
+        if self.eof || self.unread.as_ref().is_none_or(Unread::is_none) {
+            return false;
+        }
+        if let Err(error) = self.read_more(self.ahead.len().saturating_add(1)) {
+            self.failed = Some(error);
+            self.eof = true;
+        }
+        true
     }
 
     /// What is read and not yet taken.

@@ -115,6 +115,19 @@ impl CaptureReader {
         Self::from_blocks(blocks, path, file_index)
     }
 
+    /// As [`open`](Self::open), a capture that is still being written: a pipe, or standard input.
+    ///
+    /// # Errors
+    ///
+    /// As `open`'s.
+    pub fn follow(path: &Path, file_index: u16) -> Result<Self, CaptureError> {
+        let blocks = input::follow(path).map_err(|source| CaptureError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::from_blocks(blocks, path, file_index)
+    }
+
     /// Reads a capture that is in memory, for tests and fuzzers; `path` is for messages.
     ///
     /// # Errors
@@ -219,6 +232,24 @@ impl CaptureReader {
             }
         }
         Ok(None)
+    }
+
+    /// The capture is still being written, and the next packet is not all there.
+    #[inline]
+    pub fn waits(&mut self) -> bool {
+        while self.blocks.is_followed() && !self.done {
+            let next_len = match &self.format {
+                Format::Pcap(f) => f.next_len(&self.blocks),
+                Format::PcapNg(f) => f.next_len(&self.blocks),
+            };
+            if next_len.is_some_and(|len| self.blocks.ahead().len() >= len) {
+                return false;
+            }
+            if !self.blocks.top_up() {
+                return true;
+            }
+        }
+        false
     }
 
     fn stop(&mut self, how: String) {
@@ -334,4 +365,68 @@ pub(super) fn timestamp(secs: u32, nanos: u32) -> Timestamp {
             .saturating_mul(1_000_000_000)
             .saturating_add(u64::from(nanos)),
     )
+}
+
+#[cfg(test)]
+mod follow_tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::source::follow::Following;
+
+    /// Wherever the writer stops, whole packets are given out and the rest is waited for.
+    #[test]
+    fn a_followed_capture_waits_only_for_what_is_not_there() {
+        let mut bytes = vec![
+            0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0,
+        ];
+        let mut ends = Vec::new();
+        // Larger than one read together, so that the cuts lie at every place of one.
+        for size in [10_u32, 70_000, 3, 65_536 - 16, 500] {
+            for field in [1, 0, size, size] {
+                bytes.extend_from_slice(&u32::to_le_bytes(field));
+            }
+            bytes.resize(bytes.len() + size as usize, 7);
+            ends.push(bytes.len());
+        }
+        for cut in [
+            25,
+            40,
+            50,
+            51,
+            65_536,
+            65_600,
+            70_065,
+            70_066,
+            70_100,
+            135_000,
+            135_621,
+            bytes.len() - 1,
+        ] {
+            let (read, mut write) = io::pipe().unwrap();
+            let (following, unread) = Following::start(Box::new(read)).unwrap();
+            let (first, rest) = bytes.split_at(cut);
+            let blocks = Blocks::following(Box::new(following), unread.clone());
+            let first = first.to_vec();
+            let writer = std::thread::spawn(move || {
+                write.write_all(&first).unwrap();
+                write
+            });
+            let mut reader = CaptureReader::from_blocks(blocks, Path::new("-"), 0).unwrap();
+            let whole = ends.iter().filter(|end| **end <= cut).count();
+            for n in 0..whole {
+                assert!(reader.next_packet().unwrap().is_some(), "packet {n} of cut {cut}");
+            }
+            let mut write = writer.join().unwrap();
+            assert!(reader.waits(), "cut {cut}");
+            let rest = rest.to_vec();
+            let writer = std::thread::spawn(move || write.write_all(&rest).unwrap());
+            for n in whole..ends.len() {
+                assert!(reader.next_packet().unwrap().is_some(), "packet {n} of cut {cut}");
+            }
+            writer.join().unwrap();
+            assert!(reader.next_packet().unwrap().is_none(), "cut {cut}");
+            assert_eq!(reader.truncated(), None);
+        }
+    }
 }

@@ -51,6 +51,15 @@ impl Merged {
         }))
     }
 
+    /// There is one capture, which is still being written, and its next packet is not all there.
+    #[inline]
+    pub fn waits(&mut self) -> bool {
+        match self.readers.as_mut_slice() {
+            [only] => only.waits(),
+            _ => false,
+        }
+    }
+
     fn next_of_many(&mut self) -> Result<Option<Packet>, CaptureError> {
         if !self.started {
             self.started = true;

@@ -5,6 +5,7 @@
 mod blocks;
 mod error;
 mod file;
+mod follow;
 mod input;
 mod merge;
 mod pcap;

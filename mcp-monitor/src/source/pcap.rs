@@ -44,6 +44,14 @@ impl Pcap {
         of(u32::from_le_bytes(magic), false).or_else(|| of(u32::from_be_bytes(magic), true))
     }
 
+    /// Bytes of the next record, as far as what is ahead tells.
+    pub(super) fn next_len(&self, blocks: &Blocks) -> Option<usize> {
+        let head = blocks.ahead().first_chunk::<16>()?;
+        let captured = self.variant.u32([head[8], head[9], head[10], head[11]]);
+        let head_len = if self.variant.modified { 24 } else { 16 };
+        usize::try_from(captured).ok()?.checked_add(head_len)
+    }
+
     /// Reads one record.
     #[inline]
     pub(super) fn step(&mut self, blocks: &mut Blocks, _: &mut Extras) -> io::Result<Step> {

@@ -91,6 +91,12 @@ impl PcapNg {
         }
     }
 
+    /// Bytes of the next block, as far as what is ahead tells.
+    pub(super) fn next_len(&self, blocks: &Blocks) -> Option<usize> {
+        let head = blocks.ahead().first_chunk::<8>()?;
+        usize::try_from(self.u32([head[4], head[5], head[6], head[7]])).ok()
+    }
+
     /// Reads one block.
     pub(super) fn step(&mut self, blocks: &mut Blocks, extras: &mut Extras) -> io::Result<Step> {
         if !blocks.want(8)? {

@@ -3,6 +3,7 @@
 mod addresses;
 mod anchors;
 mod calls;
+mod commands;
 mod common;
 mod confusable;
 mod domain;

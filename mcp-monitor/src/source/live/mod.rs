@@ -244,6 +244,8 @@ pub struct LiveSource {
     reader: ring::Reader,
     features: Features,
     batch: usize,
+    /// The ring was read to its end when it was last looked at.
+    dry: bool,
     tls: Option<(tls::Probes, tls::Scanner)>,
     /// Passes the kernel programs' diagnostics on, where they were built with any.
     log: Option<Box<dyn FnMut() + Send>>,
@@ -337,6 +339,7 @@ impl LiveSource {
             reader,
             features,
             batch: options.batch.max(1),
+            dry: true,
             tls,
             log,
         })
@@ -391,8 +394,10 @@ impl LiveSource {
             };
             let ring = guard.get_inner_mut();
             let before = out.len();
+            self.dry = false;
             for _ in 0..self.batch {
                 let Some(record) = ring.next() else {
+                    self.dry = true;
                     guard.clear_ready();
                     break;
                 };
@@ -416,6 +421,11 @@ impl LiveSource {
                 return Ok(());
             }
         }
+    }
+
+    /// The ring was read to its end when it was last looked at.
+    pub fn is_dry(&self) -> bool {
+        self.dry
     }
 
     /// Time now, on the clock of the records: near the wall clock, and never backwards.
