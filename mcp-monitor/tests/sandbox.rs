@@ -52,7 +52,7 @@ fn files(own: &Path, others: &Path) {
 /// On a thread of its own, as the program's main thread: files and capabilities are a thread's.
 fn confined(own: &Path, others: &Path) {
     let access = Access {
-        read: Some(vec!["/proc".into(), own.to_owned()]),
+        read: vec!["/proc".into(), own.to_owned()],
         write: vec![own.join("spool/alerts")],
     };
     let sandbox = Sandbox::begin(&access, false);

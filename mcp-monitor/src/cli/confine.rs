@@ -102,7 +102,7 @@ fn access(args: &RunArgs, policy: &Policy) -> Access {
     read.extend(cgroup2_root().ok());
     read.extend(write.iter().cloned());
     Access {
-        read: Some(read.into_iter().collect()),
+        read: read.into_iter().collect(),
         write: write.into_iter().collect(),
     }
 }

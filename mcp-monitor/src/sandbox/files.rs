@@ -22,10 +22,7 @@ pub(super) fn restrict(access: &Access) -> Layer {
     match attempt(access) {
         Ok(status) => match (&status.ruleset, abi(&status.landlock)) {
             (RulesetStatus::NotEnforced, _) | (_, None) => Layer::Off(lacking(&status.landlock).to_owned()),
-            (_, Some(abi)) => Layer::On(match access.read {
-                Some(_) => format!("ABI {abi}"),
-                None => format!("ABI {abi}, reading is free (plaintext)"),
-            }),
+            (_, Some(abi)) => Layer::On(format!("ABI {abi}")),
         },
         Err(error) => Layer::Off(error.to_string()),
     }
@@ -33,13 +30,9 @@ pub(super) fn restrict(access: &Access) -> Layer {
 
 fn attempt(access: &Access) -> Result<RestrictionStatus, RulesetError> {
     let look: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
-    let all = AccessFs::from_all(WANTED);
-    let handled = match access.read {
-        Some(_) => all,
-        None => all & !look,
-    };
+    let handled = AccessFs::from_all(WANTED);
     let write = handled & !BitFlags::from(AccessFs::Execute);
-    let mut rules = Ruleset::default()
+    Ruleset::default()
         .handle_access(handled)?
         .scope(Scope::Signal)?
         .create()?
@@ -47,11 +40,9 @@ fn attempt(access: &Access) -> Result<RestrictionStatus, RulesetError> {
             access.write.iter().map(|path| there(path)),
             write,
         ))?
-        .add_rules(path_beneath_rules(DEVICES, write))?;
-    if let Some(read) = &access.read {
-        rules = rules.add_rules(path_beneath_rules(read, look))?;
-    }
-    rules.restrict_self()
+        .add_rules(path_beneath_rules(DEVICES, write))?
+        .add_rules(path_beneath_rules(&access.read, look))?
+        .restrict_self()
 }
 
 /// The path, or the nearest folder above it that is there.

@@ -34,9 +34,8 @@ static ACCESS: OnceLock<Access> = OnceLock::new();
 /// What is done with files from here on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Access {
-    /// Read, with everything below. `None`: anything may be read, since executables of containers lie in mounts of
-    /// their own, which no rule can name.
-    pub read: Option<Vec<PathBuf>>,
+    /// Read, with everything below.
+    pub read: Vec<PathBuf>,
     /// Written, with everything below; made and removed there too. Of those that are not there, the folder in which
     /// they would be made.
     pub write: Vec<PathBuf>,
@@ -164,7 +163,7 @@ pub fn thread<T: Send + 'static>(
                 && let Some(access) = ACCESS.get()
                 && let Layer::Off(why) = files::restrict(access)
             {
-                tracing::debug!("this thread keeps its files: {why}");
+                tracing::warn!("this thread keeps its files: {why}");
             }
         }
         work()
