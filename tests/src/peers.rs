@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::netns::Namespace;
 use crate::paths;
+use crate::privileges;
 use crate::process::{Process, output};
 
 /// How long a server may take to listen; Python's imports alone take seconds on a busy machine.
@@ -37,6 +38,18 @@ fn wanted() -> Result<String> {
 pub fn installed() -> bool {
     let record = fs::read_to_string(dir().join("installed")).ok();
     record.is_some() && record == wanted().ok()
+}
+
+/// Whether a live test with peers can run here; then they are installed. Says loudly if it cannot.
+///
+/// # Panics
+/// As [`privileges::skip`], and if the peers cannot be installed.
+pub fn ready(test: &str) -> bool {
+    let ready = privileges::ready(test);
+    if ready {
+        install().expect("the MCP peers");
+    }
+    ready
 }
 
 /// Installs the peers if they are not there, and refreshes the scripts beside them.

@@ -1,5 +1,7 @@
 //! Whether this machine lets a test make namespaces and load BPF programs.
 
+use std::io::Write as _;
+
 use anyhow::{Result, bail};
 
 use crate::cgroup;
@@ -22,6 +24,28 @@ pub fn check() -> Result<()> {
         bail!("no network namespaces here: {error:#}");
     }
     Ok(())
+}
+
+/// Whether a live test can run here; says loudly if it cannot.
+///
+/// # Panics
+/// As [`skip`].
+pub fn ready(test: &str) -> bool {
+    check().map_or_else(|reason| skip(test, &format!("{reason:#}")), |()| true)
+}
+
+/// Says loudly why a test does not run. False, which is whether it can.
+///
+/// # Panics
+/// In CI, where nothing may be left out unseen.
+pub fn skip(test: &str, reason: &str) -> bool {
+    assert!(
+        !must_not_skip(),
+        "{test} cannot run, and CI must not skip: {reason}"
+    );
+    // Past the harness's capture, so that it is seen without --nocapture.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
+    false
 }
 
 /// Reads the effective capabilities from a process's status.
@@ -96,7 +120,7 @@ pub fn which(program: &str) -> Option<std::path::PathBuf> {
 }
 
 /// Whether a skipped test is a failure: in CI nothing may be left out unseen.
-pub fn must_not_skip() -> bool {
+fn must_not_skip() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true" || value == "1")
 }
 

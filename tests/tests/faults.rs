@@ -3,7 +3,6 @@
 //! `kubernetes`.
 #![cfg(target_os = "linux")]
 
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -100,18 +99,6 @@ while not os.path.exists(sys.argv[2]):
     time.sleep(0.01)
 call(2, "x" * int(sys.argv[3]))
 "#;
-
-fn ready(test: &str) -> bool {
-    let Err(reason) = privileges::check() else {
-        return true;
-    };
-    assert!(
-        !privileges::must_not_skip(),
-        "{test} cannot run, and CI must not skip: {reason:#}"
-    );
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason:#}");
-    false
-}
 
 /// An agent, the approved server at a pinned name, and a folder for the monitor's files.
 struct Stage {
@@ -219,7 +206,7 @@ fn asked(monitor: &Monitor, line: &str) -> Result<f64> {
 
 #[test]
 fn ten_thousand_new_flows_a_second_are_seen_or_counted() {
-    if !ready("ten_thousand_new_flows_a_second") {
+    if !privileges::ready("ten_thousand_new_flows_a_second") {
         return;
     }
     let run = || -> Result<()> {
@@ -261,7 +248,7 @@ fn ten_thousand_new_flows_a_second_are_seen_or_counted() {
 
 #[test]
 fn a_flooded_ring_sheds_payload_counts_it_and_lets_drift_through() {
-    if !ready("a_flooded_ring") {
+    if !privileges::ready("a_flooded_ring") {
         return;
     }
     let run = || -> Result<()> {
@@ -308,7 +295,7 @@ fn hold(_: &str) {
 
 #[test]
 fn a_stuck_reader_costs_records_that_are_counted_and_holds_up_nothing() {
-    if !ready("a_stuck_reader") {
+    if !privileges::ready("a_stuck_reader") {
         return;
     }
     let run = || -> Result<()> {
@@ -368,7 +355,7 @@ fn a_stuck_reader_costs_records_that_are_counted_and_holds_up_nothing() {
 
 #[test]
 fn a_full_disk_delays_the_state_file_and_loses_nothing() {
-    if !ready("a_full_disk") {
+    if !privileges::ready("a_full_disk") {
         return;
     }
     let run = || -> Result<()> {
@@ -415,7 +402,7 @@ fn a_full_disk_delays_the_state_file_and_loses_nothing() {
 
 #[test]
 fn killed_it_has_what_it_wrote_and_begins_again() {
-    if !ready("killed") {
+    if !privileges::ready("killed") {
         return;
     }
     let run = || -> Result<()> {
@@ -448,7 +435,7 @@ fn killed_it_has_what_it_wrote_and_begins_again() {
 
 #[test]
 fn a_disk_that_turns_read_only_costs_rows_that_are_counted() {
-    if !ready("a_read_only_disk") {
+    if !privileges::ready("a_read_only_disk") {
         return;
     }
     let run = || -> Result<()> {
@@ -487,7 +474,7 @@ fn a_disk_that_turns_read_only_costs_rows_that_are_counted() {
 
 #[test]
 fn a_state_file_that_is_removed_is_begun_anew() {
-    if !ready("a_state_file_removed") {
+    if !privileges::ready("a_state_file_removed") {
         return;
     }
     let run = || -> Result<()> {
@@ -522,7 +509,7 @@ fn a_state_file_that_is_removed_is_begun_anew() {
 
 #[test]
 fn asked_to_end_it_takes_what_is_left_in_the_ring() {
-    if !ready("asked_to_end") {
+    if !privileges::ready("asked_to_end") {
         return;
     }
     let run = || -> Result<()> {
@@ -549,7 +536,7 @@ fn asked_to_end_it_takes_what_is_left_in_the_ring() {
 /// The wall clock as only the monitor sees it, of libfaketime.
 #[test]
 fn a_stepped_clock_turns_no_time_back() {
-    if !ready("a_stepped_clock") {
+    if !privileges::ready("a_stepped_clock") {
         return;
     }
     let run = || -> Result<()> {
@@ -597,7 +584,7 @@ fn a_stepped_clock_turns_no_time_back() {
 /// What cannot be written at all is refused at the start, with what to do: nothing would outlive the process.
 #[test]
 fn a_state_file_that_cannot_be_written_is_refused() {
-    if !ready("a_state_file_that_cannot_be_written") {
+    if !privileges::ready("a_state_file_that_cannot_be_written") {
         return;
     }
     let run = || -> Result<()> {

@@ -4,7 +4,6 @@
 //! Needs what the live tests need; skips as loudly.
 #![cfg(target_os = "linux")]
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ use mcp_monitor_tests::https::{self, records};
 use mcp_monitor_tests::kube_api::KubeApi;
 use mcp_monitor_tests::monitor::{Monitor, Options};
 use mcp_monitor_tests::peers::{self, Client, Counted, Server};
-use mcp_monitor_tests::privileges;
 use mcp_monitor_tests::process::Process;
 use mcp_monitor_tests::receivers::{Alertmanager, eventually};
 use mcp_monitor_tests::scene::{Family, NAME, ROGUE, Scene};
@@ -30,19 +28,6 @@ const TOKEN: &str = "a-token-of-the-tests";
 const FIRST: &str = "6c5e3b1a-0d2f-4f57-9a3e-1b2c3d4e5f60";
 const SECOND: &str = "7d6f4c2b-1e30-4a68-8b4f-2c3d4e5f6071";
 const CONTAINER: &str = "0f6dbd6a3a4b9f5d9d9e6a0b7f4e1c2d3b4a5968778695a4b3c2d1e0f1e2d3c4";
-
-fn ready(test: &str) -> bool {
-    let Err(reason) = privileges::check() else {
-        peers::install().expect("the MCP peers");
-        return true;
-    };
-    assert!(
-        !privileges::must_not_skip(),
-        "{test} cannot run, and CI must not skip: {reason:#}"
-    );
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason:#}");
-    false
-}
 
 /// As the API shows a pod of a Deployment with a sidecar.
 fn pod(uid: &str, namespace: &str, name: &str) -> Value {
@@ -145,7 +130,7 @@ const PINS: &str = "version: 1\n\
 
 #[test]
 fn alerts_and_flows_name_the_pod() {
-    if !ready("alerts_and_flows_name_the_pod") {
+    if !peers::ready("alerts_and_flows_name_the_pod") {
         return;
     }
     let run = || -> Result<()> {
@@ -199,7 +184,7 @@ fn named(records: &[Value]) -> Vec<(String, Value)> {
 
 #[test]
 fn an_api_that_is_away_costs_names_and_nothing_else() {
-    if !ready("an_api_that_is_away_costs_names_and_nothing_else") {
+    if !peers::ready("an_api_that_is_away_costs_names_and_nothing_else") {
         return;
     }
     let run = || -> Result<()> {
@@ -258,7 +243,7 @@ fn an_api_that_is_away_costs_names_and_nothing_else() {
 
 #[test]
 fn pins_and_rules_of_one_namespace_do_not_hold_in_another() {
-    if !ready("pins_and_rules_of_one_namespace") {
+    if !peers::ready("pins_and_rules_of_one_namespace") {
         return;
     }
     let run = || -> Result<()> {
@@ -290,7 +275,7 @@ fn pins_and_rules_of_one_namespace_do_not_hold_in_another() {
 
 #[test]
 fn alerts_are_events_on_their_pods() {
-    if !ready("alerts_are_events_on_their_pods") {
+    if !peers::ready("alerts_are_events_on_their_pods") {
         return;
     }
     let run = || -> Result<()> {
@@ -387,7 +372,7 @@ fn alerts_are_events_on_their_pods() {
 /// since it may be of the first.
 #[test]
 fn plaintext_is_off_in_a_namespace() {
-    if !ready("plaintext_is_off_in_a_namespace") {
+    if !peers::ready("plaintext_is_off_in_a_namespace") {
         return;
     }
     const UNTOLD: &str = "8e7f5d3c-2f41-4b79-9c5f-3d4e5f607182";

@@ -5,7 +5,6 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +14,6 @@ use anyhow::{Context, Result, ensure};
 use mcp_monitor_tests::binary;
 use mcp_monitor_tests::monitor::{Monitor, Options, Watched};
 use mcp_monitor_tests::peers::{self, Client, Counted, Server};
-use mcp_monitor_tests::privileges;
 use mcp_monitor_tests::scene::{APPROVED, Family, NAME, ROGUE, Scene};
 use mcp_monitor_tests::undo::TempDir;
 use serde_json::{Value, json};
@@ -23,21 +21,6 @@ use serde_json::{Value, json};
 const PORT: u16 = 8080;
 /// A scripted session takes three seconds on an idle machine.
 const SESSION: Duration = Duration::from_secs(90);
-
-/// Whether the test can run here; says loudly if it cannot.
-fn ready(test: &str) -> bool {
-    let Err(reason) = privileges::check() else {
-        peers::install().expect("the MCP peers");
-        return true;
-    };
-    assert!(
-        !privileges::must_not_skip(),
-        "{test} cannot run, and CI must not skip: {reason:#}"
-    );
-    // Past the harness's capture, so that it is seen without --nocapture.
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason:#}");
-    false
-}
 
 /// Pins of the approved server: plain HTTP between private hosts, said to be encrypted below,
 /// as in a service mesh; so that a benign session has nothing to alert on.
@@ -138,7 +121,7 @@ fn assert_nothing_lost(watched: &Watched) {
 
 /// A whole session, seen message for message, with nothing to alert on.
 fn benign(test: &str, server: Server, client: Client, family: Family) {
-    if !ready(test) {
+    if !peers::ready(test) {
         return;
     }
     let run = || -> Result<(Counted, Watched)> {
@@ -245,7 +228,7 @@ fn essence(alert: &Value) -> String {
 
 #[test]
 fn a_moved_name_is_reported_live_and_in_replay() {
-    if !ready("a_moved_name_is_reported_live_and_in_replay") {
+    if !peers::ready("a_moved_name_is_reported_live_and_in_replay") {
         return;
     }
     let run = || -> Result<()> {
@@ -333,7 +316,7 @@ impl Mounted {
 
 #[test]
 fn pins_are_swapped_while_watching_and_wrong_ones_are_refused() {
-    if !ready("pins_are_swapped_while_watching_and_wrong_ones_are_refused") {
+    if !peers::ready("pins_are_swapped_while_watching_and_wrong_ones_are_refused") {
         return;
     }
     let run = || -> Result<()> {
@@ -404,7 +387,7 @@ fn pins_are_swapped_while_watching_and_wrong_ones_are_refused() {
 
 #[test]
 fn without_privileges_there_is_one_clear_message() {
-    if !ready("without_privileges_there_is_one_clear_message") {
+    if !peers::ready("without_privileges_there_is_one_clear_message") {
         return;
     }
     // A copy: the target folder may lie where nobody has no way to.

@@ -27,19 +27,6 @@ const SESSION: Duration = Duration::from_secs(90);
 /// The monitor publishes what it knows every second.
 const PUBLISHED: Duration = Duration::from_secs(20);
 
-fn ready(test: &str) -> bool {
-    let Err(reason) = privileges::check() else {
-        peers::install().expect("the MCP peers");
-        return true;
-    };
-    assert!(
-        !privileges::must_not_skip(),
-        "{test} cannot run, and CI must not skip: {reason:#}"
-    );
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason:#}");
-    false
-}
-
 /// Starts the monitor with this `http` section, and finds where it serves.
 fn start(dir: &Path, cgroup: Option<&Path>, pins: &str, http: &str) -> Result<(Monitor, Vec<SocketAddr>)> {
     let (pins_file, config) = (dir.join("pins.yaml"), dir.join("config.yaml"));
@@ -97,7 +84,7 @@ fn promtool(metrics: &str) -> Result<()> {
 
 #[test]
 fn a_server_that_moved_is_in_the_metrics_the_lists_and_the_page() {
-    if !ready("observe") {
+    if !peers::ready("observe") {
         return;
     }
     let run = || -> Result<()> {
@@ -265,7 +252,7 @@ fn reached_from_elsewhere_only_with_a_token_or_certificate() {
         "{}",
         ran.stderr
     );
-    if !ready("token and certificate") {
+    if !peers::ready("token and certificate") {
         return;
     }
     let run = || -> Result<()> {

@@ -3,8 +3,6 @@
 //! Needs root and BPF. Where they are missing a test says so loudly and does nothing; with `CI=true` that is a failure.
 #![cfg(target_os = "linux")]
 
-use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -13,32 +11,14 @@ use anyhow::{Context, Result, ensure};
 use mcp_monitor_tests::certificate::Certificate;
 use mcp_monitor_tests::cgroup::Cgroup;
 use mcp_monitor_tests::monitor::{Monitor, Options};
+use mcp_monitor_tests::peers;
 use mcp_monitor_tests::process::{Process, output};
+use mcp_monitor_tests::receivers::free_port;
 use mcp_monitor_tests::undo::TempDir;
-use mcp_monitor_tests::{peers, privileges};
 use serde_json::{Value, json};
 
 /// Python's imports alone take seconds on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Whether the test can run here; says loudly if it cannot.
-fn ready(test: &str) -> bool {
-    let Err(reason) = privileges::check() else {
-        peers::install().expect("the MCP peers");
-        return true;
-    };
-    assert!(
-        !privileges::must_not_skip(),
-        "{test} cannot run, and CI must not skip: {reason:#}"
-    );
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason:#}");
-    false
-}
-
-/// A port of this machine that nothing listens on.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
 
 /// Runs a program in a cgroup, to its end.
 fn run_in(cgroup: &Cgroup, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Result<String> {
@@ -100,7 +80,7 @@ fn exposed(host: &str) -> Result<Vec<Value>> {
 
 #[test]
 fn a_server_that_listens_on_all_addresses_is_said_and_one_on_loopback_is_not() {
-    if !ready("PV-06 live") {
+    if !peers::ready("PV-06 live") {
         return;
     }
     let found = exposed("0.0.0.0").expect("watched");
@@ -165,7 +145,7 @@ fn spoken(folder: &Path, last: &str) -> Result<Vec<Value>> {
 
 #[test]
 fn another_way_of_speaking_tls_by_the_same_executable_is_said() {
-    if !ready("TLS-05 live") {
+    if !peers::ready("TLS-05 live") {
         return;
     }
     let dir = TempDir::new().expect("a folder");

@@ -5,7 +5,6 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -13,25 +12,10 @@ use mcp_monitor_tests::binary;
 use mcp_monitor_tests::https::{PORT, Stage, plaintext, records};
 use mcp_monitor_tests::monitor::Watched;
 use mcp_monitor_tests::peers::{self, Client, Counted, Server, Toolchain};
-use mcp_monitor_tests::privileges;
 use mcp_monitor_tests::scene::{APPROVED, Family, NAME, ROGUE};
 use serde_json::{Value, json};
 
 const SESSION: Duration = Duration::from_secs(120);
-
-/// Whether the test can run here; says loudly if it cannot.
-fn ready(test: &str) -> bool {
-    let Err(reason) = privileges::check() else {
-        peers::install().expect("the MCP peers");
-        return true;
-    };
-    assert!(
-        !privileges::must_not_skip(),
-        "{test} cannot run, and CI must not skip: {reason:#}"
-    );
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason:#}");
-    false
-}
 
 /// Every message that the SDK counted, once, on flows with the right ends.
 fn assert_seen(watched: &Watched, counted: &Counted) {
@@ -68,7 +52,7 @@ fn assert_seen(watched: &Watched, counted: &Counted) {
 }
 
 fn https(test: &str, client: Client, version: &str) {
-    if !ready(test) {
+    if !peers::ready(test) {
         return;
     }
     let run = || -> Result<(Counted, Watched)> {
@@ -108,7 +92,7 @@ fn typescript_tls12() {
 /// connections at once, from whose goroutines' calls nothing may get mixed up. The file is new to the monitor, so
 /// the first run gives it a moment; a second one connects at once.
 fn go(test: &str, toolchain: Toolchain, stripped: bool, http2: bool, version: &str) {
-    if !ready(test) {
+    if !peers::ready(test) {
         return;
     }
     let run = || -> Result<(Vec<Counted>, Watched)> {
@@ -177,7 +161,7 @@ fn go_distribution_http1_tls12() {
 /// A process that runs already when the monitor comes: its next connection is seen whole.
 #[test]
 fn a_process_that_was_there_before() {
-    if !ready("a_process_that_was_there_before") {
+    if !peers::ready("a_process_that_was_there_before") {
         return;
     }
     let run = || -> Result<(Vec<Value>, Watched)> {
@@ -260,7 +244,7 @@ fn attack(https: bool) -> Result<(BTreeSet<String>, Watched)> {
 /// The rules that need plaintext fire over HTTPS as they do over HTTP.
 #[test]
 fn a_rogue_server_is_found_over_https() {
-    if !ready("a_rogue_server_is_found_over_https") {
+    if !peers::ready("a_rogue_server_is_found_over_https") {
         return;
     }
     let (over_http, _) = attack(false).expect("an attack over HTTP");
@@ -284,7 +268,7 @@ fn a_rogue_server_is_found_over_https() {
 /// Off is off: no probe, no plaintext, and the flow says so.
 #[test]
 fn plaintext_can_be_turned_off() {
-    if !ready("plaintext_can_be_turned_off") {
+    if !peers::ready("plaintext_can_be_turned_off") {
         return;
     }
     let run = |config: &str| -> Result<Watched> {
@@ -313,7 +297,7 @@ fn plaintext_can_be_turned_off() {
 /// Clients that live for one request, with OpenSSL and with GnuTLS, in HTTP/1.1 and HTTP/2.
 #[test]
 fn short_lived_clients() {
-    if !ready("short_lived_clients") {
+    if !peers::ready("short_lived_clients") {
         return;
     }
     let run = || -> Result<Watched> {
@@ -368,7 +352,7 @@ fn short_lived_clients() {
 /// its ends are `null`, and nothing is concluded from addresses that nobody knows.
 #[test]
 fn a_connection_that_was_there_before() {
-    if !ready("a_connection_that_was_there_before") {
+    if !peers::ready("a_connection_that_was_there_before") {
         return;
     }
     let run = || -> Result<Watched> {
@@ -437,7 +421,7 @@ fn a_connection_that_was_there_before() {
 /// What cannot be read is named with its reason where somebody looks for it: uv, a client in Rust with rustls.
 #[test]
 fn a_client_with_rustls_is_said_to_be_unreadable() {
-    if !ready("a_client_with_rustls_is_said_to_be_unreadable") {
+    if !peers::ready("a_client_with_rustls_is_said_to_be_unreadable") {
         return;
     }
     let run = || -> Result<Watched> {

@@ -16,7 +16,6 @@ use mcp_monitor_tests::bpf;
 use mcp_monitor_tests::https::{Stage, plaintext};
 use mcp_monitor_tests::monitor::{Monitor, Watched};
 use mcp_monitor_tests::peers::{self, Client, Counted, Server, Toolchain};
-use mcp_monitor_tests::privileges;
 use mcp_monitor_tests::process::{Process, output};
 use serde_json::json;
 
@@ -28,20 +27,6 @@ const SCANNED: Duration = Duration::from_secs(40);
 /// A file that nobody uses keeps its probes for a minute, and the next scan.
 const RELEASED: Duration = Duration::from_secs(120);
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_quote","arguments":{"symbol":"ACME"}}}"#;
-
-/// Whether the test can run here; says loudly if it cannot.
-fn ready(test: &str) -> bool {
-    let Err(reason) = privileges::check() else {
-        peers::install().expect("the MCP peers");
-        return true;
-    };
-    assert!(
-        !privileges::must_not_skip(),
-        "{test} cannot run, and CI must not skip: {reason:#}"
-    );
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason:#}");
-    false
-}
 
 /// Whether the whole load was asked for.
 fn full() -> bool {
@@ -88,7 +73,7 @@ fn assert_all(watched: &Watched, requests: u64) {
 /// OpenSSL in C, an event loop over two hundred connections, in both versions of HTTP.
 #[test]
 fn two_hundred_connections_of_openssl() {
-    if !ready("two_hundred_connections_of_openssl") {
+    if !peers::ready("two_hundred_connections_of_openssl") {
         return;
     }
     let run = |http: &str, requests: u64| -> Result<Watched> {
@@ -129,7 +114,7 @@ fn two_hundred_connections_of_openssl() {
 /// Go, two hundred goroutines that move between threads.
 #[test]
 fn two_hundred_connections_of_go() {
-    if !ready("two_hundred_connections_of_go") {
+    if !peers::ready("two_hundred_connections_of_go") {
         return;
     }
     let run = || -> Result<(Counted, Watched)> {
@@ -216,7 +201,7 @@ impl Held {
 /// Programs that live for one request: every one is seen, and what the monitor holds does not grow.
 #[test]
 fn short_lived_programs_leave_nothing_behind() {
-    if !ready("short_lived_programs_leave_nothing_behind") {
+    if !peers::ready("short_lived_programs_leave_nothing_behind") {
         return;
     }
     let half = load(1000) / 2;
@@ -271,7 +256,7 @@ fn holder(library: &Path, stage: &Stage) -> Result<Process> {
 /// file loses its probes once nobody uses it.
 #[test]
 fn a_library_is_upgraded_in_place() {
-    if !ready("a_library_is_upgraded_in_place") {
+    if !peers::ready("a_library_is_upgraded_in_place") {
         return;
     }
     let run = || -> Result<Watched> {
@@ -316,7 +301,7 @@ fn a_library_is_upgraded_in_place() {
 /// A container has files of its own under the usual paths.
 #[test]
 fn a_container_with_a_library_of_its_own() {
-    if !ready("a_container_with_a_library_of_its_own") {
+    if !peers::ready("a_container_with_a_library_of_its_own") {
         return;
     }
     let run = || -> Result<Watched> {
@@ -338,7 +323,7 @@ fn a_container_with_a_library_of_its_own() {
 /// Plaintext and memory of TLS objects lie in the kernel's tables: nobody else may look into them.
 #[test]
 fn tables_are_closed_to_other_users() {
-    if !ready("tables_are_closed_to_other_users") {
+    if !peers::ready("tables_are_closed_to_other_users") {
         return;
     }
     let run = || -> Result<bool> {
@@ -355,7 +340,7 @@ fn tables_are_closed_to_other_users() {
 /// stays, and the next process is none the worse.
 #[test]
 fn a_process_dies_in_the_middle() {
-    if !ready("a_process_dies_in_the_middle") {
+    if !peers::ready("a_process_dies_in_the_middle") {
         return;
     }
     let run = || -> Result<(Counted, u64, Watched)> {

@@ -108,11 +108,7 @@ impl CaptureReader {
     ///
     /// If the file cannot be read, is empty, or is no capture.
     pub fn open(path: &Path, file_index: u16) -> Result<Self, CaptureError> {
-        let blocks = input::open(path).map_err(|source| CaptureError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::from_blocks(blocks, path, file_index)
+        Self::from_input(input::open(path), path, file_index)
     }
 
     /// As [`open`](Self::open), a capture that is still being written: a pipe, or standard input.
@@ -121,11 +117,7 @@ impl CaptureReader {
     ///
     /// As `open`'s.
     pub fn follow(path: &Path, file_index: u16) -> Result<Self, CaptureError> {
-        let blocks = input::follow(path).map_err(|source| CaptureError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::from_blocks(blocks, path, file_index)
+        Self::from_input(input::follow(path), path, file_index)
     }
 
     /// Reads a capture that is in memory, for tests and fuzzers; `path` is for messages.
@@ -136,6 +128,14 @@ impl CaptureReader {
     pub fn from_bytes(data: Bytes, path: &Path, file_index: u16) -> Result<Self, CaptureError> {
         let blocks = Blocks::new(Box::new(io::Cursor::new(data)), true);
         Self::from_blocks(blocks, path, file_index)
+    }
+
+    fn from_input(input: io::Result<Blocks>, path: &Path, file: u16) -> Result<Self, CaptureError> {
+        let blocks = input.map_err(|source| CaptureError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::from_blocks(blocks, path, file)
     }
 
     fn from_blocks(mut blocks: Blocks, path: &Path, file: u16) -> Result<Self, CaptureError> {

@@ -4,13 +4,13 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mcp_monitor_tests::monitor::{Monitor, Options};
+use mcp_monitor_tests::privileges::skip;
 use mcp_monitor_tests::receivers::{self, Alertmanager, Answer, HttpReceiver, Rsyslog, eventually};
 use mcp_monitor_tests::scene::{Family, NAME, ROGUE, Scene};
 use mcp_monitor_tests::undo::TempDir;
@@ -31,15 +31,6 @@ fn has(test: &str, program: &str) -> bool {
         test,
         &format!("{program} is not installed: run `cargo xtask setup`"),
     )
-}
-
-fn skip(test: &str, reason: &str) -> bool {
-    assert!(
-        !privileges::must_not_skip(),
-        "{test} cannot run, and CI must not skip: {reason}"
-    );
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
-    false
 }
 
 /// A folder with a configuration whose spool is in it.
